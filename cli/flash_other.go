@@ -1,0 +1,6 @@
+//go:build !linux
+
+package cli
+
+// flashOf knows no device here.
+func flashOf(_, _ string) string { return "" }

@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"io"
+	"strconv"
+	"unicode/utf8"
+
+	"tbhist/internal/wire"
+	"tbhist/thing"
+)
+
+// formats are the values of --format.
+const (
+	formatText = "text"
+	formatJSON = "json"
+	formatCSV  = "csv"
+)
+
+// updatePrinter writes updates in one of the formats. It writes what it is
+// given at once; buffering is the caller's business.
+type updatePrinter interface {
+	print(u *thing.Update) error
+}
+
+// newUpdatePrinter makes a printer. byTS tells the text format to show the
+// source's time rather than the broker's.
+func newUpdatePrinter(w io.Writer, format string, c clock, byTS bool) (updatePrinter, error) {
+	switch format {
+	case formatText, "":
+		return &textPrinter{w: w, clock: c, byTS: byTS}, nil
+	case formatJSON:
+		return &jsonPrinter{w: w}, nil
+	case formatCSV:
+		p := &csvPrinter{w: csv.NewWriter(w)}
+		p.w.UseCRLF = true // RFC 4180
+		return p, p.header()
+	}
+	return nil, usagef("--format: %q is none of text, json, csv", format)
+}
+
+// textPrinter writes a line for people: time, Thing, data.
+type textPrinter struct {
+	w     io.Writer
+	clock clock
+	byTS  bool
+	line  []byte
+}
+
+func (p *textPrinter) print(u *thing.Update) error {
+	at := u.Received
+	if p.byTS {
+		at = thing.MicrosOfSeconds(u.TS)
+	}
+	p.line = append(p.line[:0], p.clock.format(at)...)
+	p.line = append(append(append(p.line, ' '), nameText(u.Name)...), ' ')
+	p.line = appendVisible(p.line, u.Data)
+	if !u.Kept() {
+		p.line = append(p.line, " (not kept)"...)
+	}
+	_, err := p.w.Write(append(p.line, '\n'))
+	return err
+}
+
+// nameText writes a Thing's name for people: the root has none, so it is
+// shown as "".
+func nameText(n thing.Name) string {
+	if n == "" {
+		return `""`
+	}
+	return string(n)
+}
+
+// jsonPrinter writes the line of the wire.
+type jsonPrinter struct {
+	w    io.Writer
+	line []byte
+}
+
+func (p *jsonPrinter) print(u *thing.Update) error {
+	p.line = append(wire.AppendUpdate(p.line[:0], u), '\n')
+	_, err := p.w.Write(p.line)
+	return err
+}
+
+// csvPrinter writes RFC 4180. The documentation URL is its text where it is
+// a string, as it always should be, and JSON where it is not.
+type csvPrinter struct {
+	w       *csv.Writer
+	record  [7]string
+}
+
+func (p *csvPrinter) header() error {
+	return p.write("seq", "thing_seq", "received", "ts", "ns", "data", "documentation_url")
+}
+
+func (p *csvPrinter) write(fields ...string) error {
+	copy(p.record[:], fields)
+	if err := p.w.Write(p.record[:]); err != nil {
+		return err
+	}
+	p.w.Flush()
+	return p.w.Error()
+}
+
+func (p *csvPrinter) print(u *thing.Update) error {
+	seq, thingSeq := "", ""
+	if u.Kept() {
+		seq, thingSeq = strconv.FormatUint(u.Seq, 10), strconv.FormatUint(u.ThingSeq, 10)
+	}
+	return p.write(seq, thingSeq, string(wire.AppendMicros(nil, u.Received)), string(wire.AppendTS(nil, u.TS)),
+		string(u.Name), string(u.Data), docText(u.Doc))
+}
+
+// docText gives the documentation URL for people.
+func docText(doc []byte) string {
+	var s string
+	if len(doc) > 0 && doc[0] == '"' && json.Unmarshal(doc, &s) == nil {
+		return s
+	}
+	return string(bytes.TrimSpace(doc))
+}
+
+// appendVisible appends JSON with the characters escaped that a terminal
+// may obey rather than show: those of JSON's own strings are escaped
+// already, but DEL, the controls above ASCII and the marks that turn the
+// direction of writing are not. It stays the same JSON value.
+func appendVisible(dst, data []byte) []byte {
+	for i := 0; i < len(data); {
+		if data[i] < utf8.RuneSelf && data[i] != 0x7f {
+			dst = append(dst, data[i])
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRune(data[i:])
+		if obeyed(r) {
+			dst = append(dst, '\\', 'u')
+			const hex = "0123456789abcdef"
+			for shift := 12; shift >= 0; shift -= 4 {
+				dst = append(dst, hex[r>>shift&0xf])
+			}
+		} else {
+			dst = append(dst, data[i:i+n]...)
+		}
+		i += n
+	}
+	return dst
+}
+
+func obeyed(r rune) bool {
+	switch {
+	case r == 0x7f, r >= 0x80 && r <= 0x9f: // DEL, C1
+	case r == 0x200e, r == 0x200f, r >= 0x2028 && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
+	default:
+		return false
+	}
+	return true
+}

@@ -1,0 +1,249 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 60 * time.Second
+
+// process is one running tbhist.
+type process struct {
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when it has ended
+	code   int           // its exit code then, -1 after a signal
+
+	mu      sync.Mutex // guards what follows
+	stderr  bytes.Buffer
+	changed chan struct{} // closed, and made anew, with each line
+}
+
+// command makes a command that runs this test binary as tbhist.
+func command(args ...string) *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Args[0] = "tbhist"
+	return cmd
+}
+
+// start runs the command; its standard error is read line by line.
+func start(cmd *exec.Cmd) (*process, error) {
+	p := &process{cmd: cmd, exited: make(chan struct{}), changed: make(chan struct{})}
+	r, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(p.exited)
+		lines := bufio.NewReader(r)
+		for {
+			line, err := lines.ReadString('\n')
+			p.mu.Lock()
+			p.stderr.WriteString(line)
+			close(p.changed)
+			p.changed = make(chan struct{})
+			p.mu.Unlock()
+			if err != nil {
+				break
+			}
+		}
+		err := cmd.Wait()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			p.code = exit.ExitCode()
+		}
+	}()
+	return p, nil
+}
+
+// log gives what was written to standard error so far.
+func (p *process) log() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stderr.String()
+}
+
+// await waits until standard error matches, and gives the submatches.
+func (p *process) await(pattern string) ([]string, error) {
+	re := regexp.MustCompile(pattern)
+	deadline := time.After(patience)
+	for {
+		p.mu.Lock()
+		match, changed, log := re.FindStringSubmatch(p.stderr.String()), p.changed, p.stderr.String()
+		p.mu.Unlock()
+		if match != nil {
+			return match, nil
+		}
+		select {
+		case <-changed:
+		case <-p.exited:
+			if match = re.FindStringSubmatch(p.log()); match != nil {
+				return match, nil
+			}
+			return nil, fmt.Errorf("the process ended with code %d before it wrote %q:\n%s", p.code, pattern, p.log())
+		case <-deadline:
+			return nil, fmt.Errorf("no %q in:\n%s", pattern, log)
+		}
+	}
+}
+
+// kill ends the process as a power cut would, and waits.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.exited
+}
+
+// end sends a signal and waits for the exit code.
+func (p *process) end(s os.Signal) (int, error) {
+	if err := p.cmd.Process.Signal(s); err != nil {
+		return 0, err
+	}
+	select {
+	case <-p.exited:
+		return p.code, nil
+	case <-time.After(patience):
+		return 0, fmt.Errorf("not ended by %v:\n%s", s, p.log())
+	}
+}
+
+// serveProcess is a running broker.
+type serveProcess struct {
+	*process
+	broker string // the URL of its main port
+	port   int
+}
+
+// startServe starts a broker in dir and waits until it is ready. Without a
+// --listen of its own it listens on free ports of the loopback.
+func startServe(dir string, env []string, args ...string) (*serveProcess, error) {
+	if !strings.Contains(strings.Join(args, " "), "--listen") {
+		args = append(args, "--listen", "127.0.0.1:0")
+	}
+	cmd := command(append([]string{"serve"}, args...)...)
+	cmd.Dir, cmd.Env = dir, env
+	p, err := start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	s := &serveProcess{process: p}
+	if _, err := p.await(`msg=ready|"msg":"ready"`); err != nil {
+		p.kill()
+		return nil, err
+	}
+	match, err := p.await(`endpoint=feed addr=\S*:(\d+)|"endpoint":"feed","addr":"[^"]*:(\d+)"`)
+	if err != nil {
+		p.kill()
+		return nil, err
+	}
+	if _, err := fmt.Sscan(match[1]+match[2], &s.port); err != nil {
+		p.kill()
+		return nil, err
+	}
+	s.broker = fmt.Sprintf("tcp://127.0.0.1:%d", s.port)
+	return s, nil
+}
+
+// serve starts a broker for a test and ends it with the test.
+func serve(t *testing.T, dir string, args ...string) *serveProcess {
+	t.Helper()
+	s, err := startServe(dir, cleanEnv(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.kill()
+		if t.Failed() {
+			t.Logf("the broker's log:\n%s", s.log())
+		}
+	})
+	return s
+}
+
+// cleanEnv is the environment without tbhist's variables and systemd's.
+func cleanEnv() []string {
+	var env []string
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, "TBHIST_") && !strings.HasPrefix(e, "STATE_DIRECTORY=") && !strings.HasPrefix(e, "NOTIFY_SOCKET=") {
+			env = append(env, e)
+		}
+	}
+	return env
+}
+
+// run runs tbhist to its end.
+func run(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := command(args...)
+	cmd.Env = cleanEnv()
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	p, err := start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+		p.kill()
+		t.Fatalf("tbhist %q does not end", args)
+	}
+	return out.String(), p.log(), p.code
+}
+
+// runs is run that must succeed.
+func runs(t *testing.T, args ...string) string {
+	t.Helper()
+	stdout, stderr, code := run(t, args...)
+	if code != 0 {
+		t.Fatalf("tbhist %q ends with %d: %s", args, code, stderr)
+	}
+	return stdout
+}
+
+// reader reads lines of a process's standard output.
+type reader struct{ lines chan string }
+
+func readLines(r io.Reader) *reader {
+	out := &reader{lines: make(chan string, 1<<16)}
+	go func() {
+		defer close(out.lines)
+		s := bufio.NewScanner(r)
+		s.Buffer(nil, 16<<20)
+		for s.Scan() {
+			out.lines <- s.Text()
+		}
+	}()
+	return out
+}
+
+// next waits for the next line.
+func (r *reader) next(t *testing.T) string {
+	t.Helper()
+	select {
+	case line, ok := <-r.lines:
+		if !ok {
+			t.Fatal("the output ended")
+		}
+		return line
+	case <-time.After(patience):
+		t.Fatal("no further line came")
+	}
+	return ""
+}

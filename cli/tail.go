@@ -1,0 +1,73 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+
+	urfave "github.com/urfave/cli/v2"
+
+	"tbhist/client"
+)
+
+func (p *program) tailCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:  "tail",
+		Usage: "print updates as they come in, until interrupted",
+		Description: `Prints the live feed, of everything or of a Thing and all below it:
+
+  tbhist tail
+  tbhist tail --ns shop --format json
+  tbhist tail --snapshots    the latest of each Thing first, and every 15 s
+
+For what came before, see tbhist replay --follow.`,
+		Flags: []urfave.Flag{
+			nsFlag(),
+			toggle("snapshots", false, "print the entries of snapshots too"),
+			formatFlag(),
+			utcFlag(),
+			brokerFlag(),
+		},
+		Action: noArgs(p.tail),
+	}
+}
+
+func (p *program) tail(c *urfave.Context) error {
+	cl, err := p.dial(c)
+	if err != nil {
+		return err
+	}
+	q := client.FeedQuery{Snapshots: c.Bool("snapshots")}
+	if q.Name, err = nsOf(c); err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(p.stdout, 64<<10)
+	printer, err := newUpdatePrinter(out, c.String("format"), clock{c.Bool("utc")}, false)
+	if err != nil {
+		return err
+	}
+	if err := out.Flush(); err != nil { // the head of CSV
+		return err
+	}
+	return interruptible(true, func(ctx context.Context) error {
+		for m, err := range cl.Feed(ctx, q) {
+			if err != nil {
+				return flushed(out, err)
+			}
+			for i := range m.Updates {
+				if err := printer.print(&m.Updates[i]); err != nil {
+					return err
+				}
+			}
+			if m.Skipped > 0 {
+				fmt.Fprintf(p.stderr, "tbhist: %s updates were skipped, because they were taken too slowly; tbhist replay has them\n", grouped(m.Skipped))
+			}
+			if !m.More {
+				if err := out.Flush(); err != nil {
+					return err
+				}
+			}
+		}
+		return out.Flush()
+	})
+}

@@ -1,0 +1,111 @@
+package client
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// DefaultBroker is where a broker is found that was started with no flag on
+// this machine.
+const DefaultBroker = "tcp://127.0.0.1:7954"
+
+// DefaultPort is a broker's main port.
+const DefaultPort = 7954
+
+// The ports of a broker as offsets from its main port.
+const (
+	FeedOffset    = 0 // ZeroMQ PUB: updates, snapshots, heartbeats
+	InputOffset   = 1 // ZeroMQ SUB and UDP: updates from adaptors
+	HistoryOffset = 2 // ZeroMQ ROUTER: replay and directory
+	HTTPOffset    = 3 // metrics and health
+)
+
+// maxPort is the highest main port: the others lie above it.
+const maxPort = 65535 - HTTPOffset
+
+// Options say where the broker is. The zero value is good.
+type Options struct {
+	// Broker is the URL of its main port, as tcp://HOST:PORT; HOST:PORT and
+	// HOST are taken too. "" is DefaultBroker.
+	Broker string
+	// DialTimeout bounds how long a connection may take to be made, the
+	// handshake included. 0 is 2.5 s.
+	DialTimeout time.Duration
+	// AnswerTimeout bounds how long the broker may take over one page of an
+	// answer. 0 is 30 s.
+	AnswerTimeout time.Duration
+	// Logger gets what is worth knowing about connections; nil is silence.
+	Logger *slog.Logger
+}
+
+// Client speaks to one broker. It holds no connection and may be used from
+// several goroutines.
+type Client struct {
+	o    Options
+	host string
+	port int
+}
+
+// New checks the options; it connects to nothing. The error says what is
+// wrong with the broker's URL.
+func New(o Options) (*Client, error) {
+	if o.Broker == "" {
+		o.Broker = DefaultBroker
+	}
+	if o.DialTimeout == 0 {
+		o.DialTimeout = 2500 * time.Millisecond
+	}
+	if o.AnswerTimeout == 0 {
+		o.AnswerTimeout = 30 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	host, port, err := splitBroker(o.Broker)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{o: o, host: host, port: port}, nil
+}
+
+// URL gives the broker's address as tcp://HOST:PORT with its main port.
+func (c *Client) URL() string { return "tcp://" + c.addr(FeedOffset) }
+
+// addr gives the HOST:PORT of one of the broker's ports.
+func (c *Client) addr(offset int) string {
+	return net.JoinHostPort(c.host, strconv.Itoa(c.port+offset))
+}
+
+func splitBroker(s string) (host string, port int, err error) {
+	bad := func(why string) (string, int, error) {
+		return "", 0, fmt.Errorf("%q is not a broker's address: %s; taken is tcp://HOST:PORT with the main port", s, why)
+	}
+	rest := s
+	if scheme, after, ok := strings.Cut(s, "://"); ok {
+		if scheme != "tcp" {
+			return bad("its scheme is " + scheme)
+		}
+		rest = after
+	}
+	u, err := url.Parse("tcp://" + rest)
+	switch {
+	case err != nil:
+		return bad("it is not a URL")
+	case u.Hostname() == "":
+		return bad("it has no host")
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
+		return bad("it has more than host and port")
+	}
+	port = DefaultPort
+	if p := u.Port(); p != "" {
+		if port, err = strconv.Atoi(p); err != nil || port < 1 || port > maxPort {
+			return bad(fmt.Sprintf("its port is not in 1…%d", maxPort))
+		}
+	}
+	return u.Hostname(), port, nil
+}

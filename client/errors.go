@@ -1,0 +1,88 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"tbhist/internal/zmtp"
+)
+
+// ErrLost tells that a connection to the broker ended that had been good:
+// the broker was stopped, or the network is gone.
+var ErrLost = errors.New("the connection to the broker is lost")
+
+// NoBrokerError tells that no connection to the broker could be made.
+type NoBrokerError struct {
+	Broker string // tcp://HOST:PORT with the main port
+	Addr   string // HOST:PORT that was dialled
+	Err    error  // what went wrong, for errors.Is
+	why    string
+}
+
+// Error says in one sentence what was found instead of a broker.
+func (e *NoBrokerError) Error() string {
+	at := e.Broker
+	if !strings.HasSuffix(at, e.Addr) {
+		_, port, _ := strings.Cut(e.Addr[strings.LastIndexByte(e.Addr, ']')+1:], ":")
+		at += ", port " + port
+	}
+	return fmt.Sprintf("no broker answers at %s: %s", at, e.why)
+}
+
+// Unwrap gives what went wrong.
+func (e *NoBrokerError) Unwrap() error { return e.Err }
+
+func (c *Client) noBroker(addr string, err error) error {
+	var (
+		dns     *net.DNSError
+		timeout net.Error
+		peer    *zmtp.PeerError
+		why     string
+	)
+	switch {
+	case errors.As(err, &dns):
+		why = "the host " + dns.Name + " is not known"
+		if dns.IsTimeout || dns.IsTemporary {
+			why = "the name server does not answer"
+		}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		why = "connection refused"
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
+		errors.As(err, &timeout) && timeout.Timeout():
+		why = "nothing is heard from it"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		why = "it closes the connection; is this host's address among those that the broker lets in?"
+	case errors.As(err, &peer):
+		why = "what answers is no broker (" + peer.Err.Error() + ")"
+	default:
+		why = err.Error()
+	}
+	return &NoBrokerError{Broker: c.URL(), Addr: addr, Err: err, why: why}
+}
+
+// The codes of a BrokerError.
+const (
+	CodeBadRequest   = "bad_request"   // the question is wrong; the message says how
+	CodeEpochChanged = "epoch_changed" // another history file than before: start over
+	CodeTooLarge     = "too_large"     // the question, or what it asks for at once
+	CodeBusy         = "busy"          // ask again later
+	CodeUnavailable  = "unavailable"   // the history cannot be read now
+)
+
+// BrokerError is what a broker answers when it does not answer a question.
+type BrokerError struct {
+	Code    string // one of the codes above
+	Message string // what is wrong and what is taken
+	Epoch   string // the name of its history file
+}
+
+// Error gives the broker's message.
+func (e *BrokerError) Error() string {
+	return "the broker says " + e.Code + ": " + e.Message
+}

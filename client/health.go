@@ -1,0 +1,48 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// Health asks whether the broker is ready to serve and well. nil means yes;
+// otherwise the error has the broker's own reason, or is a NoBrokerError.
+func (c *Client) Health(ctx context.Context) error {
+	for _, path := range []string{"/readyz", "/healthz"} {
+		if err := c.probe(ctx, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Client) probe(ctx context.Context, path string) error {
+	asking, cancel := context.WithTimeout(ctx, c.o.DialTimeout)
+	defer cancel()
+	addr := c.addr(HTTPOffset)
+	request, err := http.NewRequestWithContext(asking, http.MethodGet, "http://"+addr+path, nil)
+	if err != nil {
+		return fmt.Errorf("asking for the broker's health: %w", err)
+	}
+	// A transport of its own: no proxy, and no connection left behind.
+	answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return c.noBroker(addr, err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode == http.StatusOK {
+		return nil
+	}
+	reason, err := io.ReadAll(io.LimitReader(answer.Body, 1<<10))
+	if err != nil || len(strings.TrimSpace(string(reason))) == 0 {
+		return fmt.Errorf("the broker answers %s to %s", answer.Status, path)
+	}
+	return errors.New("the broker is not well: " + strings.TrimSpace(string(reason)))
+}

@@ -1,0 +1,118 @@
+package zmtp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// ErrOversize tells that a message was larger than Limits.MaxFrame and was
+// read past; the connection goes on.
+var ErrOversize = errors.New("zmtp: the message is too large")
+
+// ReadMessage reads one whole message. Its frames are copies. The error is
+// ErrOversize, with the connection still usable, for a message with a frame
+// too large; of such frames it has the beginning only.
+func ReadMessage(c *Conn) ([][]byte, error) {
+	var frames [][]byte
+	var oversize error
+	for {
+		f, err := c.Read()
+		if err != nil {
+			return nil, err
+		}
+		switch f.Kind {
+		case Subscribe, Cancel:
+			continue
+		case Oversize:
+			oversize = ErrOversize
+		case Message:
+		}
+		frames = append(frames, slices.Clone(f.Body))
+		if !f.More {
+			return frames, oversize
+		}
+	}
+}
+
+// ReadRequest reads one request on a Router connection. The envelope is
+// everything up to and with the first empty frame, nil where there is none;
+// WriteReply wants it back. The body is what follows, and may be empty. The
+// error is ErrOversize, with a valid envelope and the connection still
+// usable, for a request too large; with any other the connection is at its
+// end.
+func ReadRequest(c *Conn) (envelope, body [][]byte, err error) {
+	frames, err := ReadMessage(c)
+	for i, f := range frames {
+		if len(f) == 0 {
+			return frames[:i+1], frames[i+1:], err
+		}
+	}
+	return nil, frames, err
+}
+
+// WriteReply writes an answer behind the envelope of its request, as one
+// message, and flushes it.
+func WriteReply(c *Conn, envelope [][]byte, frames ...[]byte) error {
+	return writeMessage(c, envelope, frames)
+}
+
+// SendRequest writes a request on a Req or Dealer connection, behind the
+// empty delimiter frame, and flushes it.
+func SendRequest(c *Conn, frames ...[]byte) error {
+	return writeMessage(c, [][]byte{nil}, frames)
+}
+
+// ReadReply reads the next answer on a Req or Dealer connection, without
+// the delimiter frame.
+func ReadReply(c *Conn) ([][]byte, error) {
+	frames, err := ReadMessage(c)
+	if err != nil {
+		return nil, err
+	}
+	if len(frames[0]) == 0 {
+		frames = frames[1:]
+	}
+	return frames, nil
+}
+
+// Request sends a request and reads its answer. When ctx ends first, or on
+// any error, the connection is closed: a late answer must not be taken for
+// that of the next request.
+func Request(ctx context.Context, c *Conn, frames ...[]byte) ([][]byte, error) {
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	defer stop()
+	reply, err := request(c, frames)
+	if err != nil {
+		_ = c.Close()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("zmtp: no answer: %w", context.Cause(ctx))
+		}
+		return nil, err
+	}
+	return reply, nil
+}
+
+func request(c *Conn, frames [][]byte) ([][]byte, error) {
+	if err := SendRequest(c, frames...); err != nil {
+		return nil, err
+	}
+	return ReadReply(c)
+}
+
+// writeMessage writes the frames of one message under one lock.
+func writeMessage(c *Conn, envelope, frames [][]byte) error {
+	n := len(envelope) + len(frames)
+	pieces := make([][]byte, 0, 2*n)
+	for _, part := range [2][][]byte{envelope, frames} {
+		for _, f := range part {
+			n--
+			pieces = append(pieces, AppendFrameHeader(nil, len(f), n > 0), f)
+		}
+	}
+	if err := c.Write(pieces...); err != nil {
+		return err
+	}
+	return c.Flush()
+}

@@ -1,0 +1,108 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+
+	"tbhist/internal/wire"
+	"tbhist/store"
+	"tbhist/thing"
+)
+
+// listed is one entry of a directory page while that is made.
+type listed struct {
+	entry wire.Entry
+	wide  wire.Wide
+}
+
+// directory answers with one page of the directory, as it is or was.
+func (a *asked) directory(ctx context.Context, r *wire.Request, q *question) ([][]byte, error) {
+	done, err := a.turn(ctx, r.PageSize())
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	l := lister{page: page{room: r.PageSize()}, wide: q.wide}
+	head := wire.PageHead{Type: wire.TypeDirectoryPage, ID: r.ID, Epoch: q.epoch}
+	if q.at == nil {
+		head.Head = a.p.o.Store.State().Head
+		a.p.o.Directory.Walk(q.after, q.query.Name, q.query.Tree, func(e *Entry) bool {
+			var wide wire.Wide
+			if e.Source != nil {
+				wide = wire.Wide{Source: e.Source.Addr.String(), Transport: e.Source.Transport.String()}
+			}
+			wide.Sources = e.Sources
+			return l.add(wire.Entry{Update: e.Update, Doc: e.Doc}, wide)
+		})
+	} else {
+		head.Head, err = a.p.o.Store.AsOf(ctx, store.AsOf{
+			Name: q.query.Name, Tree: q.query.Tree, At: *q.at, After: q.after,
+		}, func(e *store.PastEntry) bool {
+			return l.add(wire.Entry{Update: e.Update, Doc: e.Doc, Unknown: e.Unknown}, wire.Wide{})
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if q.wide {
+		if err := a.widen(ctx, &l); err != nil {
+			return nil, err
+		}
+	}
+	head.Count = l.count
+	if l.full {
+		q.after = &l.last
+		head.Next = q.cursor()
+	}
+	return [][]byte{head.Append(nil), l.body}, nil
+}
+
+// lister collects a page's entries. Wide ones are held back, since what they
+// add is asked for all of them at once.
+type lister struct {
+	page
+	wide bool
+	last thing.Name
+	held []listed
+}
+
+// add takes an entry, which is valid during the call only.
+func (l *lister) add(e wire.Entry, wide wire.Wide) bool {
+	before := len(l.body)
+	if !l.line(func(dst []byte) []byte { return wire.AppendEntry(dst, &e) }) {
+		return false
+	}
+	l.last = e.Update.Name
+	if l.wide {
+		// The line's bytes stand for it in the page's size; the entry itself
+		// is kept to be written again.
+		l.room -= len(l.body) - before
+		l.body = l.body[:before]
+		e.Update.Data, e.Doc = bytes.Clone(e.Update.Data), bytes.Clone(e.Doc)
+		l.held = append(l.held, listed{entry: e, wide: wide})
+	}
+	return true
+}
+
+// widen adds what history holds of each Thing, and writes the lines.
+func (a *asked) widen(ctx context.Context, l *lister) error {
+	names := make([]thing.Name, len(l.held))
+	for i := range l.held {
+		names[i] = l.held[i].entry.Update.Name
+	}
+	err := a.p.o.Store.Kept(ctx, names, func(i int, updates uint64, oldest thing.Micros) {
+		w := &l.held[i].wide
+		if w.Kept = updates; updates > 0 {
+			w.Oldest = &oldest
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for i := range l.held {
+		h := &l.held[i]
+		h.entry.Wide = &h.wide
+		l.body = append(wire.AppendEntry(l.body, &h.entry), '\n')
+	}
+	return nil
+}

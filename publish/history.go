@@ -1,0 +1,169 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"tbhist/internal/wire"
+	"tbhist/internal/zmtp"
+	"tbhist/store"
+)
+
+// MaxRequestBytes is the largest request that is taken: a cursor holds a
+// position of the store, which may have nearly 1 MiB, as base64.
+const MaxRequestBytes = 1536 << 10
+
+// LimitRequests sets the limits of the history listener that ServeHistory
+// counts on: larger requests, within reason, come in to be answered with an
+// error.
+func LimitRequests(l *zmtp.Limits) {
+	l.MaxFrame, l.MaxOversize = MaxRequestBytes, 8*MaxRequestBytes
+	l.MaxMessage, l.MaxParts = MaxRequestBytes+64<<10, 64
+}
+
+// ServeHistory answers one connection's requests, in their order, until it
+// or ctx ends. It is the handler of the history listener.
+func (p *Publisher) ServeHistory(ctx context.Context, c *zmtp.Conn) {
+	for ctx.Err() == nil {
+		envelope, body, err := zmtp.ReadRequest(c)
+		if err != nil && !errors.Is(err, zmtp.ErrOversize) {
+			return
+		}
+		if err := p.answerOne(ctx, c, envelope, body, err != nil); err != nil {
+			return
+		}
+	}
+}
+
+func (p *Publisher) answerOne(ctx context.Context, c *zmtp.Conn, envelope, body [][]byte, oversize bool) error {
+	a := &asked{p: p, addr: c.Remote().Addr(), close: c.Close}
+	defer a.done()
+	var reply [][]byte
+	if oversize {
+		reply = a.fail(nil, tooLarge())
+	} else {
+		reply = a.answer(ctx, body)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if a.room != nil {
+		p.answers.sending(a.room)
+	}
+	return zmtp.WriteReply(c, envelope, reply...)
+}
+
+// asked is one request while it is answered.
+type asked struct {
+	p     *Publisher
+	addr  netip.Addr
+	close func() error
+	bytes int     // of the request, which may be held by its question
+	room  *answer // nil until it was needed
+}
+
+// done gives back what the answer took.
+func (a *asked) done() {
+	if a.room != nil {
+		a.p.answers.give(a.room)
+	}
+}
+
+// answer gives the frames of the answer to a request.
+func (a *asked) answer(ctx context.Context, body [][]byte) [][]byte {
+	switch {
+	case len(body) != 1:
+		a.p.o.HistoryMetrics.Request("")
+		return a.fail(nil, badRequest("a request is one frame, and this one has %d", len(body)))
+	case len(body[0]) > MaxRequestBytes:
+		a.p.o.HistoryMetrics.Request("")
+		return a.fail(nil, tooLarge())
+	}
+	a.bytes = len(body[0])
+	r, err := wire.ParseRequest(body[0])
+	a.p.o.HistoryMetrics.Request(r.Type)
+	if err != nil {
+		return a.fail(r.ID, badRequest("%w", err))
+	}
+	q, err := a.p.question(r)
+	if err != nil {
+		return a.fail(r.ID, err)
+	}
+	var reply [][]byte
+	switch r.Type {
+	case wire.TypeReplay:
+		reply, err = a.replay(ctx, r, q)
+	case wire.TypeDirectory:
+		reply, err = a.directory(ctx, r, q)
+	case wire.TypeRefused:
+		reply = a.refused(r)
+	}
+	if err != nil {
+		return a.fail(r.ID, err)
+	}
+	return reply
+}
+
+// turn waits until a page of so many bytes may be read for this request.
+func (a *asked) turn(ctx context.Context, bytes int) (done func(), err error) {
+	if a.room, err = a.p.answers.take(ctx, a.addr, bytes+a.bytes, a.close); err != nil {
+		return nil, err
+	}
+	return a.p.answers.read(ctx)
+}
+
+// codeError is an error with its code on the wire.
+type codeError struct {
+	code string
+	err  error
+}
+
+func (e *codeError) Error() string { return e.err.Error() }
+func (e *codeError) Unwrap() error { return e.err }
+
+func badRequest(format string, args ...any) error {
+	return &codeError{code: wire.CodeBadRequest, err: fmt.Errorf(format, args...)}
+}
+
+func tooLarge() error {
+	return &codeError{code: wire.CodeTooLarge, err: fmt.Errorf("a request has at most %d bytes", MaxRequestBytes)}
+}
+
+// fail gives the frame of an error.
+func (a *asked) fail(id []byte, err error) [][]byte {
+	p := a.p
+	f := wire.ErrorFrame{Code: wire.CodeUnavailable, Message: err.Error(), Epoch: p.o.Store.State().Epoch, ID: id}
+	var coded *codeError
+	switch {
+	case errors.As(err, &coded):
+		f.Code = coded.code
+	case errors.Is(err, errBusy):
+		f.Code = wire.CodeBusy
+	case errors.Is(err, store.ErrBadResume):
+		f.Code, f.Message = wire.CodeBadRequest, "the cursor is of no use for this history: ask anew without it"
+	case errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled):
+		f.Message = "the broker is closing"
+	default:
+		if p.answers.mayLog() {
+			p.o.Logger.Error("history cannot be read", "err", err)
+		}
+		f.Message = "history cannot be read: " + f.Message
+	}
+	p.o.HistoryMetrics.Error(f.Code)
+	return [][]byte{f.Append(nil)}
+}
+
+// refused answers with the newest refusals.
+func (a *asked) refused(r *wire.Request) [][]byte {
+	head := wire.PageHead{Type: wire.TypeRefusedPage, ID: r.ID}
+	var body []byte
+	if a.p.o.Refusals != nil {
+		for _, line := range a.p.o.Refusals() {
+			body = append(line.Append(body), '\n')
+			head.Count++
+		}
+	}
+	return [][]byte{head.Append(nil), body}
+}

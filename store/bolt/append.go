@@ -1,0 +1,375 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"tbhist/internal/wire"
+	"tbhist/metrics"
+	"tbhist/store"
+	"tbhist/thing"
+)
+
+// stage is a batch on its way to disk, and buffers used again.
+type stage struct {
+	rings       []*ring // of each update
+	entries     []entry
+	fresh       []*ring // Things that come with this batch
+	freshByName map[thing.Name]*ring
+	docs        [][]byte // documentation URLs that come with it
+	raw         []byte
+	records     []stagedRecord
+	byBytes     []*ring // touched rings with a byte limit
+}
+
+type stagedRecord struct {
+	key      []byte
+	envelope []byte
+	from, to int // of stage.entries
+}
+
+// Append implements store.Store.
+func (db *DB) Append(ctx context.Context, batch []thing.Update) ([]thing.Update, error) {
+	if len(batch) == 0 {
+		return batch, nil
+	}
+	db.appending.Lock()
+	defer db.appending.Unlock()
+	if err := db.isClosing(ctx); err != nil {
+		return nil, err
+	}
+	if db.degraded.Load() != nil && time.Now().Before(db.nextTry) {
+		return nil, db.notKept()
+	}
+	if err := db.awaitRoom(ctx); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	db.stageBatch(batch)
+	if err := db.commitStaged(ctx); err != nil {
+		db.unstage(batch)
+		return nil, err
+	}
+	db.applyStaged(batch)
+	db.metrics.CommitSeconds.Observe(time.Since(began).Seconds())
+	db.metrics.BatchUpdates.Observe(float64(len(batch)))
+	return batch, nil
+}
+
+// logFull tells whether the log holds two segments' worth.
+func (db *DB) logFull() bool {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.logged.count >= 2*segmentTarget || db.logged.bytes >= 2*db.segmentBytes()
+}
+
+// segmentBytes is the stored size at which the log becomes a segment:
+// 16 MiB, less in a small file.
+func (db *DB) segmentBytes() int64 { return min(segmentRaw, db.o.MaxDB/16) }
+
+func (db *DB) logDue() bool {
+	return db.logged.count >= segmentTarget || db.logged.bytes >= db.segmentBytes()
+}
+
+// awaitRoom holds the input back while the log is full, or the file nearly:
+// the background work is behind, or the disk refuses it. A file in which
+// nothing can be given back is not waited for: the commit will tell.
+func (db *DB) awaitRoom(ctx context.Context) error {
+	for db.logFull() || (db.nearlyFull() && !db.stuck.Load()) {
+		db.nudge()
+		if db.degraded.Load() != nil {
+			return nil // the commit will tell
+		}
+		select {
+		case <-db.room:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// nearlyFull tells whether the file is so large that background work should
+// come first.
+func (db *DB) nearlyFull() bool {
+	return float64(db.usedBytes()) > fullAbove*float64(db.o.MaxDB)
+}
+
+func (db *DB) nudge() {
+	select {
+	case db.wake <- struct{}{}:
+	default:
+	}
+}
+
+// stageBatch numbers the batch and encodes it. Nothing of it is seen by
+// readers yet.
+func (db *DB) stageBatch(batch []thing.Update) {
+	s := &db.stage
+	s.rings, s.fresh, s.docs = s.rings[:0], s.fresh[:0], s.docs[:0]
+	if cap(s.entries) < len(batch) {
+		s.entries = make([]entry, len(batch))
+	}
+	s.entries = s.entries[:len(batch)]
+	db.mu.RLock()
+	seq, nextID := db.head, uint32(len(db.rings))
+	for i := range batch {
+		u := &batch[i]
+		r := db.names[u.Name]
+		if r == nil {
+			r = db.freshRing(u.Name, nextID)
+		}
+		s.rings = append(s.rings, r)
+		r.next++
+		seq++
+		u.Seq, u.ThingSeq = seq, r.next
+		e := &s.entries[i]
+		*e = entry{seq: seq, thingSeq: r.next, received: u.Received, ts: u.TS, id: r.id, data: u.Data}
+		if u.Doc != nil {
+			if e.doc = db.docCode(u.Doc, int(nextID)); e.doc == docInline {
+				e.inline = u.Doc
+			}
+		}
+	}
+	db.mu.RUnlock()
+	db.encodeStaged()
+}
+
+// freshRing gives the ring of a Thing that this batch brings; few batches
+// bring any.
+func (db *DB) freshRing(name thing.Name, nextID uint32) *ring {
+	s := &db.stage
+	if r := s.freshByName[name]; r != nil {
+		return r
+	}
+	if s.freshByName == nil {
+		s.freshByName = make(map[thing.Name]*ring)
+	}
+	r := &ring{id: nextID + uint32(len(s.fresh)), name: name}
+	r.fk.Store(1)
+	db.limitsOf(r)
+	s.fresh = append(s.fresh, r)
+	s.freshByName[name] = r
+	return r
+}
+
+// docCode gives the code of a documentation URL, and an id to a new one
+// that is short while the table has room.
+func (db *DB) docCode(doc []byte, things int) uint32 {
+	if id, ok := db.docs.ids[string(doc)]; ok {
+		return id + docIDs
+	}
+	n := len(db.docs.byID) + len(db.stage.docs)
+	if len(doc) > maxDocBytes || n >= docBudget(things) {
+		return docInline
+	}
+	id := uint32(n)
+	db.docs.ids[string(doc)] = id
+	db.stage.docs = append(db.stage.docs, bytes.Clone(doc))
+	return id + docIDs
+}
+
+// encodeStaged makes log records of the staged entries: one, or several of
+// a batch that is too large for one.
+func (db *DB) encodeStaged() {
+	s := &db.stage
+	s.records = s.records[:0]
+	from, raw := 0, 0
+	for i := range s.entries {
+		raw += len(s.entries[i].data) + len(s.entries[i].inline)
+		if i+1 < len(s.entries) && i+1-from < recordUpdates && raw < recordRaw {
+			continue
+		}
+		es := s.entries[from : i+1]
+		s.raw = appendBatch(s.raw[:0], es)
+		key := seqKey(es[0].seq)
+		var into []byte
+		if n := len(s.records); n < cap(s.records) {
+			into = s.records[:n+1][n].envelope[:0] // a buffer of an earlier batch
+		}
+		envelope := db.codecs.envelope(into, key, kindBatch, codecS2, s.raw)
+		s.records = append(s.records, stagedRecord{key: key, envelope: envelope, from: from, to: i + 1})
+		from, raw = i+1, 0
+	}
+	if cap(s.raw) > 4<<20 {
+		s.raw = nil // one huge batch is no reason to keep as much for ever
+	}
+}
+
+// commitStaged writes the staged batch, trying again for the grace. The
+// outcome is known when it returns.
+func (db *DB) commitStaged(ctx context.Context) error {
+	deadline := time.Now().Add(db.o.Grace)
+	for {
+		db.writing.Lock()
+		err := db.update(false, db.putStaged)
+		db.writing.Unlock()
+		if err == nil {
+			db.setDegraded(nil)
+			return nil
+		}
+		db.metrics.CommitErrors.Inc()
+		if db.degraded.Load() != nil || !time.Now().Before(deadline) {
+			db.setDegraded(err)
+			db.nextTry = time.Now().Add(retryEvery)
+			return db.notKept()
+		}
+		db.log.Warn("a commit failed and is tried again", "err", err)
+		select {
+		case <-time.After(retrySoon):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+const (
+	retrySoon  = 100 * time.Millisecond // within the grace
+	retryEvery = time.Second            // while degraded
+)
+
+func (db *DB) notKept() error {
+	return fmt.Errorf("%w: %s", store.ErrNotKept, *db.degraded.Load())
+}
+
+func (db *DB) setDegraded(err error) {
+	was := db.degraded.Load()
+	switch {
+	case err == nil && was != nil:
+		db.degraded.Store(nil)
+		db.metrics.Degraded.Set(0)
+		db.log.Warn("the disk takes commits again: updates are kept")
+	case err != nil:
+		why := err.Error()
+		db.degraded.Store(&why)
+		db.metrics.Degraded.Set(1)
+		if was == nil {
+			db.log.Error("the disk refuses commits: updates are published without being kept", "err", err)
+		}
+	}
+}
+
+// putStaged is the transaction of one batch.
+func (db *DB) putStaged(tx *bbolt.Tx) error {
+	s := &db.stage
+	meta := tx.Bucket(bucketMeta)
+	if len(s.fresh)+len(s.docs) > 0 {
+		if err := db.putNames(tx, s); err != nil {
+			return err
+		}
+	}
+	logged := tx.Bucket(bucketLog)
+	for i := range s.records {
+		if err := putPieces(logged, s.records[i].key, s.records[i].envelope); err != nil {
+			return err
+		}
+	}
+	head := s.entries[len(s.entries)-1].seq
+	return meta.Put(keyHead, sealed(binary.BigEndian.AppendUint64(make([]byte, 0, 12), head)))
+}
+
+func (db *DB) putNames(tx *bbolt.Tx, s *stage) error {
+	things, docs := tx.Bucket(bucketThings), tx.Bucket(bucketDocs)
+	things.FillPercent, docs.FillPercent = 1, 1
+	for _, r := range s.fresh {
+		if err := things.Put(idKey(r.id), checkedValue(idKey(r.id), []byte(r.name))); err != nil {
+			return err
+		}
+	}
+	firstDoc := uint32(len(db.docs.byID))
+	for i, doc := range s.docs {
+		key := idKey(firstDoc + uint32(i))
+		if err := docs.Put(key, checkedValue(key, doc)); err != nil {
+			return err
+		}
+	}
+	ids := make([]byte, 0, 12)
+	ids = binary.BigEndian.AppendUint32(ids, uint32(len(db.rings)+len(s.fresh)))
+	ids = binary.BigEndian.AppendUint32(ids, firstDoc+uint32(len(s.docs)))
+	return tx.Bucket(bucketMeta).Put(keyIDs, sealed(ids))
+}
+
+// unstage takes back the numbers of a batch that was not kept.
+func (db *DB) unstage(batch []thing.Update) {
+	s := &db.stage
+	for i, r := range s.rings {
+		r.next = r.head
+		batch[i].Seq, batch[i].ThingSeq = 0, 0
+	}
+	for _, doc := range s.docs {
+		delete(db.docs.ids, string(doc))
+	}
+	s.freshByName = nil
+}
+
+// applyStaged brings memory to the state that was committed, and evicts
+// what no longer fits the rings.
+func (db *DB) applyStaged(batch []thing.Update) {
+	s := &db.stage
+	s.freshByName = nil
+	s.byBytes = s.byBytes[:0]
+	recs := make([]*logRecord, len(s.records))
+	docs := append(db.docs.byID, s.docs...)
+	for i, sr := range s.records {
+		recs[i] = newLogRecord(s.entries[sr.from:sr.to], docs, storedBytes(len(sr.envelope), 8))
+	}
+
+	db.evicting.Lock()
+	db.mu.Lock()
+	db.docs.byID = docs
+	for _, r := range s.fresh {
+		db.rings = append(db.rings, r)
+		db.names[r.name] = r
+	}
+	var byCount uint64
+	for i, r := range s.rings {
+		u := &batch[i]
+		r.head++
+		r.note(u, u.Doc != nil && wire.Truthy(u.Doc))
+		if r.limit.Bytes > 0 {
+			db.noteSize(r, s.entries[i].size(docs))
+			continue
+		}
+		fk := r.fk.Load()
+		if n := r.limit.Count; n > 0 && r.head-fk+1 > uint64(n) {
+			to := r.head - uint64(n) + 1
+			byCount += to - fk
+			r.fk.Store(to)
+		}
+	}
+	db.records = append(db.records, recs...)
+	for _, rec := range recs {
+		db.logged.count += rec.count
+		db.logged.bytes += rec.bytes
+	}
+	db.head = s.entries[len(s.entries)-1].seq
+	due := db.logDue()
+	db.mu.Unlock()
+
+	db.kept.Add(uint64(len(batch)))
+	db.countEvicted(metrics.EvictCount, byCount)
+	for _, r := range s.byBytes {
+		r.unsettled = false
+		db.settle(r, 0, metrics.EvictBytes)
+	}
+	db.evicting.Unlock()
+	if due {
+		db.nudge()
+	}
+}
+
+func (db *DB) countEvicted(cause metrics.Evict, n uint64) {
+	if n == 0 {
+		return
+	}
+	db.kept.Add(^(n - 1))
+	db.evicted.Add(n)
+	if db.counting {
+		db.metrics.Evicted[cause].Add(float64(n))
+	}
+}

@@ -1,0 +1,118 @@
+package bolt
+
+import (
+	"slices"
+
+	"tbhist/metrics"
+)
+
+// maxSizes bounds the sizes remembered of one ring with a byte limit;
+// further ones are read from the index when those are used up.
+const maxSizes = 4096
+
+// noteSize takes in the newest update of a ring with a byte limit: its
+// limits are held by settle. Under evicting and mu.
+func (db *DB) noteSize(r *ring, size uint32) {
+	keptBefore := r.head - r.fk.Load() // without the new one
+	if uint64(len(r.sizes)) == keptBefore && len(r.sizes) < maxSizes {
+		r.sizes = append(r.sizes, size)
+	}
+	r.bytes += int64(size)
+	if !r.unsettled {
+		r.unsettled = true
+		db.stage.byBytes = append(db.stage.byBytes, r)
+	}
+}
+
+// settle moves a ring's first kept update up to where count and byte limits
+// hold and everything below upTo is evicted (cause says why that). Under
+// evicting. The newest update always stays.
+func (db *DB) settle(r *ring, upTo uint64, cause metrics.Evict) {
+	if r.limit.Bytes <= 0 {
+		db.moveKept(r, upTo, cause)
+		if n := r.limit.Count; n > 0 && r.head > uint64(n) {
+			db.moveKept(r, r.head-uint64(n)+1, metrics.EvictCount)
+		}
+		return
+	}
+	if r.agedOut+1 > upTo {
+		upTo, cause = r.agedOut+1, metrics.EvictAge
+	}
+	for fk := r.fk.Load(); fk < r.head; fk = r.fk.Load() {
+		why := metrics.EvictBytes
+		switch n := r.limit.Count; {
+		case fk < upTo:
+			why = cause
+		case n > 0 && r.head-fk+1 > uint64(n):
+			why = metrics.EvictCount
+		case r.bytes <= r.limit.Bytes:
+			return
+		}
+		if len(r.sizes) == 0 && !db.refillSizes(r) {
+			// The index cannot tell: the sum is right, so go by the mean.
+			r.bytes -= r.bytes / int64(r.head-fk+1)
+			db.moveKept(r, fk+1, why)
+			continue
+		}
+		r.bytes -= int64(r.sizes[0])
+		r.sizes = r.sizes[1:]
+		db.moveKept(r, fk+1, why)
+	}
+}
+
+// moveKept evicts what is below to. Under evicting.
+func (db *DB) moveKept(r *ring, to uint64, cause metrics.Evict) {
+	to = min(to, r.head)
+	if fk := r.fk.Load(); to > fk {
+		r.fk.Store(to)
+		db.countEvicted(cause, to-fk)
+	}
+}
+
+// refillSizes reads the sizes of the oldest kept updates of a ring from the
+// index, or from what is remembered of the log.
+func (db *DB) refillSizes(r *ring) bool {
+	sel := newSelection([]uint32{r.id})
+	fk := r.fk.Load()
+	r.sizes = nil
+	err := db.view(func(s *snapshot) error {
+		var e chunkEntry
+		for _, seg := range s.segs {
+			if seg.count == 0 || seg.last < r.sizesFrom {
+				continue
+			}
+			err := s.eachIndexed(s.tx, seg, sel, &e, func(e *chunkEntry) bool {
+				if fk >= e.first && fk <= e.last() {
+					sizes := e.sizes[fk-e.first:]
+					r.sizes = slices.Clone(sizes[:min(len(sizes), maxSizes)])
+					r.sizesFrom = seg.first
+				}
+				return true
+			})
+			if err != nil {
+				return err
+			}
+			if len(r.sizes) > 0 {
+				return nil
+			}
+		}
+		// The log has the newest of a Thing's updates, up to its head.
+		var logged []uint32
+		for _, rec := range s.records {
+			for i, id := range rec.ids {
+				if id == r.id {
+					logged = append(logged, rec.sizes[i])
+				}
+			}
+		}
+		if first := r.head - uint64(len(logged)) + 1; len(logged) > 0 && fk >= first {
+			sizes := logged[fk-first:]
+			r.sizes = sizes[:min(len(sizes), maxSizes)]
+		}
+		return nil
+	})
+	if err != nil {
+		db.damage(err)
+	}
+	return len(r.sizes) > 0
+}

@@ -1,0 +1,95 @@
+package bolt
+
+// locate finds updates by Thing id and thing_seq, evicted ones too while
+// their bytes are there. known may settle one by the unit it lies in alone,
+// and returns whether it did; found gets those it did not settle. What is
+// neither settled nor found stays in want.
+func (s *snapshot) locate(want map[uint32]uint64, known func(id uint32, u *unit) bool, found func(*entry)) error {
+	settle := func(es []entry) {
+		s.entries = es
+		for i := range es {
+			if n, ok := want[es[i].id]; ok && n == es[i].thingSeq {
+				delete(want, es[i].id)
+				found(&es[i])
+			}
+		}
+	}
+	blocks := s.tx.Bucket(bucketBlocks).Cursor()
+	for _, seg := range s.segs {
+		if len(want) == 0 {
+			return nil
+		}
+		if seg.count == 0 {
+			continue
+		}
+		if err := s.locateIn(seg, want, known, func(no int, b unit) {
+			es, err := s.readBlock(blocks, seg, no, b, s.entries)
+			if err != nil {
+				s.damage(err)
+				return
+			}
+			settle(es)
+		}); err != nil {
+			s.damage(err)
+		}
+	}
+	c := s.tx.Bucket(bucketLog).Cursor()
+	for _, rec := range s.records {
+		if len(want) == 0 {
+			return nil
+		}
+		if !s.mentionsAny(rec, selectionOf(want)) {
+			continue
+		}
+		es, err := s.readLog(c, rec, s.entries)
+		if err != nil {
+			s.damage(err)
+			continue
+		}
+		settle(es)
+	}
+	return nil
+}
+
+func selectionOf(want map[uint32]uint64) *selection {
+	ids := make([]uint32, 0, len(want))
+	for id := range want {
+		ids = append(ids, id)
+	}
+	return newSelection(ids)
+}
+
+// locateIn reads the blocks of one segment in which something wanted lies.
+func (s *snapshot) locateIn(seg *segment, want map[uint32]uint64, known func(uint32, *unit) bool, read func(no int, b unit)) error {
+	at := make(map[uint32]int) // block number by Thing id
+	var e chunkEntry
+	err := s.eachIndexed(s.tx, seg, selectionOf(want), &e, func(e *chunkEntry) bool {
+		if n := want[e.id]; n >= e.first && n <= e.last() {
+			at[e.id] = int(e.blocks[n-e.first])
+		}
+		return true
+	})
+	if err != nil || len(at) == 0 {
+		return err
+	}
+	table, err := s.loadBlocks(s.tx, seg, nil)
+	if err != nil {
+		return err
+	}
+	needed := make([]bool, len(table))
+	for id, no := range at {
+		switch {
+		case no >= len(table):
+		case known != nil && known(id, &table[no]):
+			delete(want, id)
+		default:
+			needed[no] = true
+		}
+	}
+	for no, b := range table {
+		if needed[no] {
+			read(no, b)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,235 @@
+package bolt
+
+import (
+	"errors"
+	"math"
+	"time"
+
+	"tbhist/metrics"
+	"tbhist/store"
+)
+
+// maintenance is the background work's own. Under DB.maintaining.
+type maintenance struct {
+	checkpointAt uint64 // seq of the newest checkpoint
+	clock        clock
+	// complained is when trouble was logged last.
+	complained time.Time
+	suggested  bool // `db compact`
+	// agedDirty tells that age evicted something since putAged ran;
+	// agedSaved is when saveAged did.
+	agedDirty bool
+	agedSaved time.Time
+	// agedAt is when ageOut looked last.
+	agedAt time.Time
+	// lostDirty tells that bytes went since the last checkpoint.
+	lostDirty bool
+}
+
+const (
+	maintainEvery = time.Second
+	complainEvery = time.Minute
+	// manyFreePages is where the freelist, which every commit writes, costs
+	// noticeably.
+	manyFreePages = 16384
+)
+
+// maintain does the background work until Close.
+func (db *DB) maintain() {
+	defer close(db.finished)
+	tick := time.NewTicker(maintainEvery)
+	defer tick.Stop()
+	wake := db.wake
+	for {
+		select {
+		case <-db.closing:
+			return
+		case <-wake:
+		case <-tick.C:
+		}
+		db.maintaining.Lock()
+		err := db.round()
+		if err != nil && !errors.Is(err, store.ErrClosed) {
+			if now := time.Now(); now.Sub(db.maint.complained) >= complainEvery {
+				db.maint.complained = now
+				db.log.Error("background work on the history failed and is tried again", "err", err)
+			}
+		}
+		db.maintaining.Unlock()
+		db.stuck.Store(err == nil && db.nearlyFull())
+		db.giveRoom()
+		// After a failure only the next tick tries again.
+		if wake = db.wake; err != nil {
+			wake = nil
+		}
+	}
+}
+
+// round does what is due, the log first: a full one holds the input back. A
+// file too full for a segment is no reason not to make room in it.
+func (db *DB) round() error {
+	for db.segmentDue() {
+		if _, err := db.seal(); err != nil {
+			return errors.Join(err, db.holdSize(), db.reclaimAll())
+		}
+	}
+	if !db.o.lazyAge && db.ageDue() {
+		if err := db.ageOut(); err != nil {
+			return err
+		}
+	}
+	if db.checkpointDue() {
+		if err := db.checkpoint(); err != nil {
+			return err
+		}
+	}
+	if err := db.holdSize(); err != nil {
+		return err
+	}
+	// One step at a time: a segment may be due between two.
+	for more := true; more && !db.segmentDue() && !db.isClosingNow(); {
+		var err error
+		if more, err = db.reclaim(db.reclaimLimit()); err != nil {
+			return err
+		}
+		db.giveRoom()
+	}
+	db.suggestCompact()
+	return nil
+}
+
+// reclaimLimit is how much segments may take in any case.
+func (db *DB) reclaimLimit() int64 { return int64(reclaimAbove * float64(db.o.MaxDB)) }
+
+func (db *DB) reclaimAll() error {
+	for {
+		if more, err := db.reclaim(db.reclaimLimit()); err != nil || !more {
+			return err
+		}
+	}
+}
+
+// ageDue spaces the looks at what is too old: a thousandth of the shortest
+// age, a second at least and a minute at most.
+func (db *DB) ageDue() bool {
+	shortest := time.Duration(math.MaxInt64)
+	for _, age := range db.ages() {
+		if age > 0 {
+			shortest = min(shortest, age)
+		}
+	}
+	now := time.Now()
+	if now.Sub(db.maint.agedAt) < min(max(shortest/1000, maintainEvery*9/10), time.Minute) && !db.maint.agedAt.IsZero() {
+		return false
+	}
+	db.maint.agedAt = now
+	return true
+}
+
+func (db *DB) isClosingNow() bool {
+	select {
+	case <-db.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+func (db *DB) segmentDue() bool {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.logDue()
+}
+
+func (db *DB) suggestCompact() {
+	free := db.fileStats().free
+	if free < manyFreePages {
+		db.maint.suggested = false
+	} else if !db.maint.suggested {
+		db.maint.suggested = true
+		db.log.Warn("the history file has many free pages, which every commit writes down: `tbhist db compact` with the broker stopped gives them back",
+			"free_pages", free)
+	}
+}
+
+// Maintain does all background work that there is, at once: the log
+// becomes segments, limits are held, space is reclaimed, and a checkpoint
+// is written. For tests and upkeep; a history does this by itself in time.
+func (db *DB) Maintain() error {
+	db.maintaining.Lock()
+	defer db.maintaining.Unlock()
+	return db.settleAll()
+}
+
+func (db *DB) settleAll() error {
+	for {
+		if more, err := db.seal(); err != nil {
+			return err
+		} else if !more {
+			break
+		}
+	}
+	if err := db.ageOut(); err != nil {
+		return err
+	}
+	if err := db.checkpoint(); err != nil {
+		return err
+	}
+	if err := db.holdSize(); err != nil {
+		return err
+	}
+	return db.reclaimAll()
+}
+
+// settleForClose makes the next start quick.
+func (db *DB) settleForClose() error {
+	for {
+		if more, err := db.seal(); err != nil {
+			return err
+		} else if !more {
+			break
+		}
+	}
+	if db.maint.checkpointAt == db.head && !db.maint.agedDirty && !db.maint.lostDirty {
+		return nil
+	}
+	return db.checkpoint()
+}
+
+// fileStats is what bbolt says of the file.
+type fileStats struct {
+	size int64
+	free int
+}
+
+func (db *DB) fileStats() fileStats {
+	db.layout.RLock()
+	defer db.layout.RUnlock()
+	if db.file == nil {
+		return fileStats{}
+	}
+	st := db.file.bolt.Stats()
+	s := fileStats{free: st.FreePageN + st.PendingPageN}
+	if info, err := db.file.os.Stat(); err == nil {
+		s.size = info.Size()
+	}
+	return s
+}
+
+// Stats is a moment's view for metrics.
+func (db *DB) Stats() metrics.StoreStats {
+	f := db.fileStats()
+	s := metrics.StoreStats{FileBytes: f.size, FreePages: int64(f.free), Updates: db.kept.Load()}
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	s.LogBytes = db.logged.bytes
+	s.LiveBytes = db.logged.bytes
+	for _, seg := range db.segs {
+		s.SegmentBytes += seg.bytes
+		s.LiveBytes += seg.liveBytes.Load()
+		if seg.count > 0 {
+			s.Segments++
+		}
+	}
+	return s
+}

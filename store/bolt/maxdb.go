@@ -1,0 +1,131 @@
+package bolt
+
+import (
+	"tbhist/metrics"
+)
+
+// The file may take MaxDB. Above evictAbove of that in use, what is oldest
+// is evicted until evictTo is; between them background work has room to
+// move segments about, and bbolt to leave pages free.
+const (
+	evictAbove   = 0.80
+	evictTo      = 0.70
+	reclaimAbove = 0.75
+	fullAbove    = 0.85 // here the input waits
+	// perUpdate is what an update costs beyond its bytes when the share of a
+	// Thing is worked out.
+	perUpdate = 24
+)
+
+// usedBytes is the size of the pages in use.
+func (db *DB) usedBytes() int64 {
+	s := db.fileStats()
+	return s.size - int64(s.free)*pageSize
+}
+
+// holdSize evicts what is oldest while the file is nearly as large as it
+// may be: first among Things above an equal share, and never a Thing's
+// newest. What it evicted is on disk when it returns, so that its space may
+// be reclaimed.
+func (db *DB) holdSize() error {
+	used := db.usedBytes()
+	if float64(used) <= evictAbove*float64(db.o.MaxDB) {
+		return nil
+	}
+	// What is dead already counts first: it only has to be reclaimed.
+	var taken, live int64
+	for _, seg := range db.segments() {
+		taken += seg.bytes
+		live += seg.liveBytes.Load()
+	}
+	excess := used - (taken - live) - int64(evictTo*float64(db.o.MaxDB))
+	if excess <= 0 {
+		return nil
+	}
+	upTo, err := db.chooseOldest(excess)
+	if err != nil || len(upTo) == 0 {
+		return err
+	}
+	before := db.evicted.Load()
+	db.evicting.Lock()
+	for r, n := range upTo {
+		if r.limit.Bytes > 0 {
+			r.agedOut = max(r.agedOut, n-1)
+		}
+		db.settle(r, n, metrics.EvictMaxDB)
+	}
+	db.evicting.Unlock()
+	db.log.Warn("the history file is nearly as large as it may be: the oldest updates were evicted",
+		"evicted", db.evicted.Load()-before, "max_db", db.o.MaxDB)
+	return db.checkpoint()
+}
+
+// chooseOldest finds about excess stored bytes of the oldest updates of
+// Things above an equal share: per ring the thing_seq below which goes.
+func (db *DB) chooseOldest(excess int64) (map[*ring]uint64, error) {
+	upTo := make(map[*ring]uint64)
+	err := db.view(func(s *snapshot) error {
+		weight := make([]int64, len(s.rings)) // of what is live, by id
+		var total, stored, things int64
+		var e chunkEntry
+		for _, seg := range s.segs {
+			stored += seg.liveBytes.Load()
+			if err := s.eachIndexed(s.tx, seg, nil, &e, func(e *chunkEntry) bool {
+				if r := s.ring(e.id); r != nil {
+					weight[e.id] += liveWeight(e, r.fk.Load())
+				}
+				return true
+			}); err != nil {
+				s.damage(err)
+			}
+		}
+		for _, w := range weight {
+			if w > 0 {
+				things++
+				total += w
+			}
+		}
+		if things == 0 || stored == 0 {
+			return nil
+		}
+		share := total / things
+		todo := int64(float64(excess) * float64(total) / float64(stored))
+		for _, seg := range s.segs {
+			if todo <= 0 {
+				return nil
+			}
+			if err := s.eachIndexed(s.tx, seg, nil, &e, func(e *chunkEntry) bool {
+				r := s.ring(e.id)
+				if r == nil {
+					return true
+				}
+				fk := r.fk.Load()
+				for i, size := range e.sizes {
+					n := e.first + uint64(i)
+					// With all shares equal the oldest go all the same.
+					if n < fk || weight[e.id] < share || todo <= 0 {
+						continue
+					}
+					w := int64(size) + perUpdate
+					weight[e.id] -= w
+					todo -= w
+					upTo[r] = n + 1
+				}
+				return true
+			}); err != nil {
+				s.damage(err)
+			}
+		}
+		return nil
+	})
+	return upTo, err
+}
+
+func liveWeight(e *chunkEntry, fk uint64) (w int64) {
+	for i, size := range e.sizes {
+		if e.first+uint64(i) >= fk {
+			w += int64(size) + perUpdate
+		}
+	}
+	return w
+}

@@ -1,0 +1,225 @@
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+	"go.etcd.io/bbolt"
+
+	"tbhist/store"
+)
+
+// kind says what a record holds; codec how its bytes are stored.
+const (
+	kindBatch byte = 1 + iota
+	kindHead
+	kindChunk
+	kindCheckpoint
+	kindLimits
+	kindAged
+)
+
+const (
+	codecRaw byte = iota
+	codecS2
+	codecZstd
+)
+
+// codecs compresses and restores. One per database: the zstd coders are
+// made for many goroutines and keep their tables between calls.
+type codecs struct {
+	enc *zstd.Encoder
+	dec *zstd.Decoder
+}
+
+func newCodecs() (*codecs, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(128<<10),
+		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return nil, err
+	}
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(4),
+		zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxRaw))
+	if err != nil {
+		return nil, err
+	}
+	return &codecs{enc: enc, dec: dec}, nil
+}
+
+func (c *codecs) close() {
+	_ = c.enc.Close()
+	c.dec.Close()
+}
+
+// envelope makes the whole stored form of a record, appended to dst: what
+// pieces are cut from. A codec that does not shrink raw gives way to raw.
+func (c *codecs) envelope(dst, key []byte, kind, codec byte, raw []byte) []byte {
+	at := len(dst)
+	dst = append(dst, make([]byte, envelopeBytes)...)
+	switch codec {
+	case codecS2:
+		n := s2.MaxEncodedLen(len(raw))
+		if cap(dst)-len(dst) < n {
+			dst = append(make([]byte, 0, len(dst)+n), dst...)
+		}
+		dst = dst[:len(dst)+len(s2.Encode(dst[len(dst):len(dst)+n], raw))]
+	case codecZstd:
+		dst = c.enc.EncodeAll(raw, dst)
+	}
+	if codec == codecRaw || len(dst)-at-envelopeBytes >= len(raw) {
+		codec = codecRaw
+		dst = append(dst[:at+envelopeBytes], raw...)
+	}
+	head := dst[at:]
+	head[0], head[1], head[2], head[3] = codec, kind, 0, 0
+	binary.BigEndian.PutUint32(head[4:], uint32(len(head)-envelopeBytes))
+	binary.BigEndian.PutUint32(head[8:], uint32(len(raw)))
+	binary.BigEndian.PutUint32(head[12:], recordSum(key, head))
+	return dst
+}
+
+func recordSum(key, record []byte) uint32 {
+	sum := crc32.Checksum(key, castagnoli)
+	sum = crc32.Update(sum, castagnoli, record[:12])
+	return crc32.Update(sum, castagnoli, record[envelopeBytes:])
+}
+
+// putPieces writes an envelope under key. key needs room for the piece
+// number. bbolt holds on to both until the transaction ends.
+func putPieces(b *bbolt.Bucket, key, envelope []byte) error {
+	b.FillPercent = 1 // keys are put in their order
+	for no := 0; len(envelope) > 0; no++ {
+		n := min(len(envelope), pieceBytes)
+		k := binary.BigEndian.AppendUint16(append(make([]byte, 0, len(key)+pieceNoBytes), key...), uint16(no))
+		if err := b.Put(k, envelope[:n]); err != nil {
+			return err
+		}
+		envelope = envelope[n:]
+	}
+	return nil
+}
+
+// storedBytes is what an envelope of n bytes takes, keys and elements of
+// bbolt's pages included.
+func storedBytes(n, key int) int64 {
+	pieces := (n + pieceBytes - 1) / pieceBytes
+	return int64(n + pieces*(key+pieceNoBytes+16))
+}
+
+// deleteRecords deletes every key of the bucket with from <= key < to.
+func deleteRecords(b *bbolt.Bucket, from, to []byte) error {
+	// Collect first: deleting under a cursor and going on skips keys.
+	var keys [][]byte
+	c := b.Cursor()
+	for k, _ := c.Seek(from); k != nil && bytes.Compare(k, to) < 0; k, _ = c.Next() {
+		keys = append(keys, bytes.Clone(k))
+	}
+	for _, k := range keys {
+		if err := b.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reader reads records of one goroutine; its buffers are used again, so a
+// raw record lives until the next call.
+type reader struct {
+	codecs *codecs
+	key    []byte
+	joined []byte
+	raw    []byte
+	// bytes counts what was decompressed: the budget of a page.
+	bytes int64
+	// entries is for what is decoded of raw.
+	entries []entry
+}
+
+var errNoRecord = errors.New("missing")
+
+// read reads the record under key through a cursor of its bucket. A
+// missing one is a CorruptionError around errNoRecord.
+func (r *reader) read(bucket []byte, c *bbolt.Cursor, key []byte, kind byte) ([]byte, error) {
+	r.key = append(append(r.key[:0], key...), 0, 0)
+	k, v := c.Seek(r.key)
+	if k == nil || !bytes.HasPrefix(k, key) || len(k) != len(key)+pieceNoBytes {
+		return nil, damaged(bucket, key, errNoRecord)
+	}
+	return r.readAt(bucket, c, key, kind, v)
+}
+
+// readAt reads the record whose first piece v the cursor stands on; it
+// leaves the cursor on the last piece.
+func (r *reader) readAt(bucket []byte, c *bbolt.Cursor, key []byte, kind byte, v []byte) ([]byte, error) {
+	if len(v) < envelopeBytes {
+		return nil, damaged(bucket, key, errors.New("cut short"))
+	}
+	stored, raw := int(binary.BigEndian.Uint32(v[4:])), int(binary.BigEndian.Uint32(v[8:]))
+	if raw > maxRaw || stored > maxRaw || v[1] != kind {
+		return nil, damaged(bucket, key, fmt.Errorf("envelope % x", v[:envelopeBytes]))
+	}
+	total := envelopeBytes + stored
+	record := v
+	if len(v) < total {
+		r.joined = append(r.joined[:0], v...)
+		for no := 1; len(r.joined) < total; no++ {
+			k, v := c.Next()
+			if len(k) != len(key)+pieceNoBytes || !bytes.HasPrefix(k, key) ||
+				int(binary.BigEndian.Uint16(k[len(key):])) != no || len(v) == 0 {
+				return nil, damaged(bucket, key, fmt.Errorf("piece %d of a record is missing", no))
+			}
+			r.joined = append(r.joined, v...)
+		}
+		record = r.joined
+	}
+	if len(record) != total || recordSum(key, record) != binary.BigEndian.Uint32(record[12:]) {
+		return nil, damaged(bucket, key, errors.New("checksum does not match"))
+	}
+	r.bytes += int64(raw)
+	body := record[envelopeBytes:]
+	switch record[0] {
+	case codecRaw:
+		r.raw = append(r.raw[:0], body...)
+	case codecS2:
+		if n, err := s2.DecodedLen(body); err != nil || n != raw {
+			return nil, damaged(bucket, key, errors.New("s2 length does not match"))
+		}
+		if cap(r.raw) < raw {
+			r.raw = make([]byte, raw)
+		}
+		out, err := s2.Decode(r.raw[:raw], body)
+		if err != nil {
+			return nil, damaged(bucket, key, err)
+		}
+		r.raw = out
+	case codecZstd:
+		if cap(r.raw) < raw {
+			r.raw = make([]byte, 0, raw)
+		}
+		out, err := r.codecs.dec.DecodeAll(body, r.raw[:0])
+		if err != nil {
+			return nil, damaged(bucket, key, err)
+		}
+		r.raw = out
+	default:
+		return nil, damaged(bucket, key, fmt.Errorf("unknown codec %d", record[0]))
+	}
+	if len(r.raw) != raw {
+		return nil, damaged(bucket, key, errors.New("length does not match"))
+	}
+	return r.raw, nil
+}
+
+func damaged(bucket, key []byte, err error) error {
+	var seq uint64
+	if len(key) >= 8 {
+		seq = binary.BigEndian.Uint64(key)
+	}
+	return &store.CorruptionError{Where: fmt.Sprintf("%s %x", bucket, key), Seq: seq, Err: err}
+}

@@ -1,0 +1,114 @@
+package bolt
+
+import (
+	"sync/atomic"
+
+	"tbhist/store"
+	"tbhist/thing"
+)
+
+// ring is what is known of one Thing without reading the disk.
+//
+// DB.mu guards it but for fk and what its comments say.
+type ring struct {
+	id   uint32
+	name thing.Name
+	// next is the thing_seq given last: head, or above while a batch is on
+	// its way to disk. The appending goroutine's own.
+	next uint64
+	// head is the newest committed thing_seq.
+	head uint64
+	// fk is the first kept thing_seq: older ones are evicted. It only
+	// grows, never above head, and is read by readers without a lock.
+	fk atomic.Uint64
+
+	limit   store.Limit
+	ageRule int // index into DB.rules, -1 for none
+
+	// bytes is the size of what is kept; meant only where limit.Bytes is set.
+	bytes int64
+	// sizes are those of the updates from fk on, as far as they are known;
+	// used only where limit.Bytes is set. DB.evicting guards it, and what
+	// follows.
+	sizes []uint32
+	// sizesFrom is the segment in which sizes were found last.
+	sizesFrom uint64
+	// agedOut is the newest thing_seq whose age evicts it.
+	agedOut uint64
+	// unsettled marks a ring in stage.byBytes.
+	unsettled bool
+
+	latest latest
+	// lost bounds from above the thing_seq, seq and times of the updates
+	// whose bytes are gone from the file.
+	lost lost
+	// lostUnsure tells that more may be gone than lost knows of: the end of
+	// the process before the next checkpoint took it along.
+	lostUnsure bool
+}
+
+type latest struct {
+	seq      uint64
+	received thing.Micros
+	ts       float64
+	doc      []byte // what it carried
+	data     []byte
+	sticky   []byte // the Thing's documentation URL
+}
+
+type lost struct {
+	thingSeq uint64
+	seq      uint64
+	received thing.Micros
+	ts       float64
+}
+
+// note makes u the newest update. The buffers are used again.
+func (r *ring) note(u *thing.Update, truthy bool) {
+	l := &r.latest
+	l.seq, l.received, l.ts = u.Seq, u.Received, u.TS
+	l.data = append(l.data[:0], u.Data...)
+	if u.Doc == nil {
+		l.doc = nil
+	} else {
+		l.doc = append(l.doc[:0], u.Doc...)
+	}
+	if truthy {
+		l.sticky = append(l.sticky[:0], u.Doc...)
+	}
+}
+
+// docTable is the documentation URLs that have an id. Appended to only;
+// a copy of the slice header is a view of its moment.
+type docTable struct {
+	byID [][]byte
+	ids  map[string]uint32 // the appending goroutine's own
+}
+
+// maxDocBytes and the count in docBudget bound the table; what does not
+// fit stands in the updates themselves.
+const maxDocBytes = 512
+
+func docBudget(things int) int { return 16384 + 4*things }
+
+// size is what byte limits count of an entry.
+func (e *entry) size(docs [][]byte) uint32 {
+	n := len(e.data) + len(e.inline)
+	if e.doc >= docIDs && int(e.doc-docIDs) < len(docs) {
+		n += len(docs[e.doc-docIDs])
+	}
+	return uint32(n)
+}
+
+// docBytes gives the documentation URL of an entry, nil for null.
+func (e *entry) docBytes(docs [][]byte) []byte {
+	switch {
+	case e.doc == docNull:
+		return nil
+	case e.doc == docInline:
+		return e.inline
+	case int(e.doc-docIDs) < len(docs):
+		return docs[e.doc-docIDs]
+	}
+	return nil
+}

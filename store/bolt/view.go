@@ -1,0 +1,68 @@
+package bolt
+
+import (
+	"errors"
+
+	"go.etcd.io/bbolt"
+
+	"tbhist/store"
+)
+
+// snapshot is one moment of the history: a read transaction and what was in
+// memory when it began. It lives as long as view's function.
+type snapshot struct {
+	*reader
+	tx      *bbolt.Tx
+	segs    []*segment
+	records []*logRecord
+	rings   []*ring
+	docs    [][]byte
+	head    uint64
+	// heads are the rings' heads at that moment, if asked for.
+	heads []uint64
+	// logStart is the seq up to which segments reach.
+	logStart uint64
+	damage   func(error)
+}
+
+var errUnavailable = errors.New("the history file could not be opened again")
+
+// view runs fn on a snapshot.
+func (db *DB) view(fn func(*snapshot) error) error { return db.viewWith(false, fn) }
+
+// viewWith runs fn on a snapshot, with the rings' heads if asked for.
+func (db *DB) viewWith(heads bool, fn func(*snapshot) error) error {
+	s := &snapshot{damage: db.damage}
+	db.layout.RLock()
+	if db.closed || db.file == nil {
+		defer db.layout.RUnlock()
+		if db.closed {
+			return store.ErrClosed
+		}
+		return errUnavailable
+	}
+	// What memory says first: then everything in it is in the transaction.
+	db.mu.RLock()
+	s.segs, s.records, s.rings, s.docs, s.head = db.segs, db.records, db.rings, db.docs.byID, db.head
+	if heads {
+		s.heads = make([]uint64, len(db.rings))
+		for i, r := range db.rings {
+			if r != nil {
+				s.heads[i] = r.head
+			}
+		}
+	}
+	db.mu.RUnlock()
+	if n := len(s.segs); n > 0 {
+		s.logStart = s.segs[n-1].last
+	}
+	tx, err := db.file.bolt.Begin(false)
+	db.layout.RUnlock()
+	if err != nil {
+		return err
+	}
+	s.tx = tx
+	s.reader = db.reader()
+	defer db.release(s.reader)
+	return errors.Join(guard(func() error { return fn(s) }), guard(tx.Rollback))
+}
