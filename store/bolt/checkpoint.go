@@ -132,11 +132,15 @@ func (db *DB) appendRing(dst []byte, r *ring) []byte {
 	dst = binary.AppendUvarint(dst, r.head)
 	dst = binary.AppendUvarint(dst, r.fk.Load())
 	dst = binary.AppendUvarint(dst, uint64(max(r.bytes, 0)))
-	dst = binary.AppendUvarint(dst, r.lost.thingSeq)
-	dst = binary.AppendUvarint(dst, r.lost.seq)
-	dst = binary.AppendUvarint(dst, zigzag(int64(r.lost.received)))
-	dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(r.lost.ts))
 	l := &r.latest
+	gone := r.lost
+	if fk := r.fk.Load(); r.unsure != 0 && fk > 1 {
+		gone = lost{fk - 1, l.seq, l.received, l.ts} // no later than that
+	}
+	dst = binary.AppendUvarint(dst, gone.thingSeq)
+	dst = binary.AppendUvarint(dst, gone.seq)
+	dst = binary.AppendUvarint(dst, zigzag(int64(gone.received)))
+	dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(gone.ts))
 	dst = binary.AppendUvarint(dst, l.seq)
 	dst = binary.AppendUvarint(dst, zigzag(int64(l.received)))
 	dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(l.ts))

@@ -146,7 +146,7 @@ func (r *reading) stillThere(sel *selection, yield func(*entry)) error {
 func (db *DB) lostOf(r *ring) (l lost, known bool) {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
-	return r.lost, !r.lostUnsure
+	return r.lost, r.unsure == 0
 }
 
 // below tells whether all of a unit lies below the question's lower bounds.

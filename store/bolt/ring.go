@@ -42,9 +42,9 @@ type ring struct {
 	// lost bounds from above the thing_seq, seq and times of the updates
 	// whose bytes are gone from the file.
 	lost lost
-	// lostUnsure tells that more may be gone than lost knows of: the end of
-	// the process before the next checkpoint took it along.
-	lostUnsure bool
+	// unsure, unless 0, tells that more may be gone than lost knows of, up to
+	// this thing_seq: the process ended before the next checkpoint.
+	unsure uint64
 }
 
 type latest struct {

@@ -107,6 +107,9 @@ func (db *DB) noteLost(gone losses) {
 			l.received, l.ts = max(l.received, was.received), max(l.ts, was.ts)
 		}
 		r.lost = l
+		if l.thingSeq > r.unsure {
+			r.unsure = 0 // whatever it was lies below
+		}
 		db.maint.lostDirty = true
 	}
 }
