@@ -69,6 +69,10 @@ const peerHeartbeat = 30 * time.Second
 // and refused as such; a larger one ends its connection.
 const oversize = 256 << 20
 
+// reasonLimit is the reason, one of zmtp.RefuseReasons, for which the HTTP
+// port refuses a connection beyond its number.
+const reasonLimit = "limit"
+
 // openBroker opens the sockets and the history, and restores what is known.
 // Sockets come first: a second broker started by mistake shall not wait for,
 // nor touch, the history of the first.
@@ -129,7 +133,8 @@ func (b *broker) assemble() {
 	b.history = b.listener(endpointHistory, b.sockets.history, zmtp.Router, out,
 		func(ctx context.Context, c *zmtp.Conn) { b.publisher.ServeHistory(ctx, c) },
 		func(l *zmtp.Limits) { l.WriteDeadline = b.s.writeDeadline })
-	b.sockets.http = limitConns(out.Listener(endpointHTTP, b.sockets.http), maxHTTPConns)
+	b.sockets.http = limitConns(out.Listener(endpointHTTP, b.sockets.http), maxHTTPConns,
+		func() { b.metrics.Connections.Refused(endpointHTTP, reasonLimit) })
 }
 
 func (b *broker) listener(name string, ln net.Listener, role zmtp.Role, guard *access.Guard,

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	zmq "github.com/go-zeromq/zmq4"
 	"github.com/vmihailenco/msgpack/v5"
 
 	"tbhist/client"
@@ -25,74 +24,46 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// subscriber is a peer of another make on the live feed.
-type subscriber struct {
-	socket zmq.Socket
-	msgs   chan wire.Message
-	stop   chan struct{}
-}
+// subscriber is a peer on the live feed.
+type subscriber struct{ conn *zmtp.Conn }
 
 // subscribe connects to a feed; "" is everything.
 func subscribe(t *testing.T, port int, prefix string) *subscriber {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	s := &subscriber{socket: zmq.NewSub(ctx), msgs: make(chan wire.Message, 1<<16), stop: make(chan struct{})}
-	if err := s.socket.Dial("tcp://127.0.0.1:" + itoa(port)); err != nil {
+	limits := zmtp.DefaultLimits()
+	limits.MaxFrame = 4 << 20
+	conn, err := zmtp.Dial(t.Context(), "127.0.0.1:"+itoa(port), zmtp.DialOptions{Role: zmtp.Sub, Limits: limits})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.socket.SetOption(zmq.OptionSubscribe, prefix); err != nil {
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.Subscribe([]byte(prefix)); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		defer close(s.msgs)
-		for {
-			m, err := s.socket.Recv()
-			if err != nil {
-				return
-			}
-			parsed, err := wire.ParseMessage(m.Bytes())
-			if err != nil {
-				continue
-			}
-			select {
-			case s.msgs <- parsed:
-			case <-s.stop:
-				return
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		cancel()
-		close(s.stop)
-		_ = s.socket.Close()
-		<-ended
-	})
-	return s
+	return &subscriber{conn: conn}
 }
 
 // next waits for the next message of one kind.
 func (s *subscriber) next(t *testing.T, kind wire.Kind) wire.Message {
 	t.Helper()
-	deadline := time.After(patience)
+	late := time.AfterFunc(patience, func() { _ = s.conn.Close() })
+	defer late.Stop()
 	for {
-		select {
-		case m, ok := <-s.msgs:
-			if !ok {
-				t.Fatal("the feed ended")
-			}
-			if m.Kind == kind {
-				return m
-			}
-		case <-deadline:
-			t.Fatal("nothing more came on the feed")
+		frames, err := zmtp.ReadMessage(s.conn)
+		if err != nil {
+			t.Fatalf("nothing more came on the feed: %v", err)
+		}
+		m, err := wire.ParseMessage(frames[0])
+		if err != nil {
+			t.Fatalf("%s: %v", frames[0], err)
+		}
+		if m.Kind == kind {
+			return m
 		}
 	}
 }
 
-// adaptor sends, and loses nothing: zmq4's own PUB socket drops what comes
-// before it has heard of the subscription.
+// adaptor sends, and loses nothing.
 func adaptor(t *testing.T, port int) func(ns string, data any) {
 	t.Helper()
 	conn, err := zmtp.Dial(t.Context(), "127.0.0.1:"+itoa(port+client.InputOffset), zmtp.DialOptions{Role: zmtp.Pub})
@@ -121,7 +92,7 @@ func sendUDP(t *testing.T, port int, ns string, data any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	msg, err := msgpack.Marshal(map[string]any{"type": "thing_update", "ns": ns, "data": data, "ts": nil})
 	if err == nil {
 		_, err = conn.Write(msg)
@@ -258,7 +229,7 @@ func (s *serveProcess) get(t *testing.T, path string) (status int, body string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer answer.Body.Close()
+	defer func() { _ = answer.Body.Close() }()
 	raw, err := io.ReadAll(answer.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -407,18 +378,5 @@ func TestBrokerPartFails(t *testing.T) {
 	again.sockets.close()
 	if err := again.db.Close(); err != nil {
 		t.Error(err)
-	}
-}
-
-// stall makes a subscriber that takes nothing any more.
-func (s *subscriber) stall(t *testing.T) {
-	t.Helper()
-	s.next(t, wire.KindSnapshot)
-	for range cap(s.msgs) {
-		select {
-		case s.msgs <- wire.Message{}:
-		default:
-			return
-		}
 	}
 }

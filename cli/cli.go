@@ -42,7 +42,7 @@ func (p *program) run(args []string) int {
 
 func (p *program) app() *urfave.App {
 	urfave.FlagStringer = flagHelp
-	urfave.VersionPrinter = func(*urfave.Context) { p.printVersion() }
+	urfave.VersionPrinter = func(*urfave.Context) { _ = p.printVersion() }
 	app := &urfave.App{
 		Name:    "tbhist",
 		Usage:   "a broker for sensor data that keeps its history",

@@ -36,6 +36,12 @@ var errIncomplete = errors.New("the answer is incomplete: history no longer hold
 // printed: who interrupts knows.
 var errInterrupted = errors.New("interrupted")
 
+// say tells a human something that is no result. Where nobody can be told,
+// there is nobody to tell of that.
+func say(stderr io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(stderr, "tbhist: "+format+"\n", args...)
+}
+
 // report prints err for a human and gives the exit code that goes with it.
 func report(stderr io.Writer, err error) int {
 	var usage *usageError
@@ -53,7 +59,7 @@ func report(stderr io.Writer, err error) int {
 	if errors.As(err, &none) {
 		msg += `; "tbhist serve" starts one, --broker names another`
 	}
-	fmt.Fprintln(stderr, "tbhist: "+msg)
+	say(stderr, "%s", msg)
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage

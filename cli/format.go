@@ -23,6 +23,9 @@ const (
 // given at once; buffering is the caller's business.
 type updatePrinter interface {
 	print(u *thing.Update) error
+	// printEntry prints the entry of a snapshot: an update whose Doc is the
+	// Thing's documentation URL.
+	printEntry(u *thing.Update) error
 }
 
 // newUpdatePrinter makes a printer. byTS tells the text format to show the
@@ -49,7 +52,11 @@ type textPrinter struct {
 	line  []byte
 }
 
-func (p *textPrinter) print(u *thing.Update) error {
+func (p *textPrinter) print(u *thing.Update) error { return p.write(u, "") }
+
+func (p *textPrinter) printEntry(u *thing.Update) error { return p.write(u, " (snapshot)") }
+
+func (p *textPrinter) write(u *thing.Update, mark string) error {
 	at := u.Received
 	if p.byTS {
 		at = thing.MicrosOfSeconds(u.TS)
@@ -60,7 +67,7 @@ func (p *textPrinter) print(u *thing.Update) error {
 	if !u.Kept() {
 		p.line = append(p.line, " (not kept)"...)
 	}
-	_, err := p.w.Write(append(p.line, '\n'))
+	_, err := p.w.Write(append(append(p.line, mark...), '\n'))
 	return err
 }
 
@@ -85,11 +92,17 @@ func (p *jsonPrinter) print(u *thing.Update) error {
 	return err
 }
 
+func (p *jsonPrinter) printEntry(u *thing.Update) error {
+	p.line = append(wire.AppendEntry(p.line[:0], &wire.Entry{Update: *u, Doc: u.Doc}), '\n')
+	_, err := p.w.Write(p.line)
+	return err
+}
+
 // csvPrinter writes RFC 4180. The documentation URL is its text where it is
 // a string, as it always should be, and JSON where it is not.
 type csvPrinter struct {
-	w       *csv.Writer
-	record  [7]string
+	w      *csv.Writer
+	record [7]string
 }
 
 func (p *csvPrinter) header() error {
@@ -113,6 +126,8 @@ func (p *csvPrinter) print(u *thing.Update) error {
 	return p.write(seq, thingSeq, string(wire.AppendMicros(nil, u.Received)), string(wire.AppendTS(nil, u.TS)),
 		string(u.Name), string(u.Data), docText(u.Doc))
 }
+
+func (p *csvPrinter) printEntry(u *thing.Update) error { return p.print(u) }
 
 // docText gives the documentation URL for people.
 func docText(doc []byte) string {

@@ -25,14 +25,15 @@ func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 }
 
 // limitConns bounds how many connections of a listener are open; one more
-// is closed at once.
-func limitConns(ln net.Listener, most int) net.Listener {
-	return &limited{Listener: ln, free: make(chan struct{}, most)}
+// is closed at once, and refused is told.
+func limitConns(ln net.Listener, most int, refused func()) net.Listener {
+	return &limited{Listener: ln, open: make(chan struct{}, most), refused: refused}
 }
 
 type limited struct {
 	net.Listener
-	free chan struct{} // holds a token for each open connection
+	open    chan struct{} // holds a token for each open connection
+	refused func()
 }
 
 func (l *limited) Accept() (net.Conn, error) {
@@ -42,9 +43,10 @@ func (l *limited) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		select {
-		case l.free <- struct{}{}:
-			return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { <-l.free })}, nil
+		case l.open <- struct{}{}:
+			return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { <-l.open })}, nil
 		default:
+			l.refused()
 			_ = conn.Close()
 		}
 	}

@@ -39,7 +39,7 @@ func silent(t *testing.T) (broker string, accepted <-chan struct{}) {
 		_ = ln.Close()
 		<-ended
 	})
-	port := ln.Addr().(*net.TCPAddr).Port //nolint:errcheck,forcetypeassert // it is TCP
+	port := ln.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it is TCP
 	return net.JoinHostPort("127.0.0.1", itoa(port-2)), seen
 }
 
@@ -158,8 +158,7 @@ func TestBrokenPipe(t *testing.T) {
 // that takes nothing, and would wait for it.
 func TestSecondSignal(t *testing.T) {
 	b := serve(t, t.TempDir())
-	feed := subscribe(t, b.port, "")
-	feed.stall(t)
+	subscribe(t, b.port, "")
 	send := adaptor(t, b.port)
 	for range 40 {
 		send("a", strings.Repeat("x", 1_000_000))

@@ -48,7 +48,9 @@ func TestRingRules(t *testing.T) {
 		{100, false, []string{"=5"}, []store.Rule{{Limit: store.Limit{Count: 5}}}},
 		{100, false, []string{"a=1 b=2", "c=3"}, []store.Rule{
 			{Limit: store.Limit{Count: 100}},
-			{Prefix: "a", Limit: store.Limit{Count: 1}}, {Prefix: "b", Limit: store.Limit{Count: 2}}, {Prefix: "c", Limit: store.Limit{Count: 3}},
+			{Prefix: "a", Limit: store.Limit{Count: 1}},
+			{Prefix: "b", Limit: store.Limit{Count: 2}},
+			{Prefix: "c", Limit: store.Limit{Count: 3}},
 		}},
 	} {
 		got, err := ringRules(c.ring, c.set, c.keep)

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -215,35 +214,4 @@ func runs(t *testing.T, args ...string) string {
 		t.Fatalf("tbhist %q ends with %d: %s", args, code, stderr)
 	}
 	return stdout
-}
-
-// reader reads lines of a process's standard output.
-type reader struct{ lines chan string }
-
-func readLines(r io.Reader) *reader {
-	out := &reader{lines: make(chan string, 1<<16)}
-	go func() {
-		defer close(out.lines)
-		s := bufio.NewScanner(r)
-		s.Buffer(nil, 16<<20)
-		for s.Scan() {
-			out.lines <- s.Text()
-		}
-	}()
-	return out
-}
-
-// next waits for the next line.
-func (r *reader) next(t *testing.T) string {
-	t.Helper()
-	select {
-	case line, ok := <-r.lines:
-		if !ok {
-			t.Fatal("the output ended")
-		}
-		return line
-	case <-time.After(patience):
-		t.Fatal("no further line came")
-	}
-	return ""
 }

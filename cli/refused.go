@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 
 	urfave "github.com/urfave/cli/v2"
@@ -34,7 +33,7 @@ func (p *program) refused(c *urfave.Context) error {
 			return err
 		}
 		if len(refusals) == 0 {
-			fmt.Fprintln(p.stderr, "tbhist: nothing was refused since the broker was started")
+			say(p.stderr, "nothing was refused since the broker was started")
 			return nil
 		}
 		t := &table{

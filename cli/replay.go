@@ -170,7 +170,7 @@ func reportEvicted(stderr io.Writer, evicted uint64, exact, strict bool) error {
 	if evicted == 1 {
 		updates = "update of the answer is"
 	}
-	fmt.Fprintf(stderr, "tbhist: %s%s %s no longer in history\n", about, grouped(evicted), updates)
+	say(stderr, "%s%s %s no longer in history", about, grouped(evicted), updates)
 	if strict {
 		return errIncomplete
 	}

@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 }
 
 func brokers(ts *testscript.TestScript) map[string]*serveProcess {
-	return ts.Value("brokers").(map[string]*serveProcess) //nolint:errcheck,forcetypeassert // Setup put it there
+	return ts.Value("brokers").(map[string]*serveProcess) //nolint:forcetypeassert // Setup put it there
 }
 
 func scriptBroker(ts *testscript.TestScript, neg bool, args []string) {

@@ -34,13 +34,21 @@ func settingsOf(t *testing.T, args ...string) (settings, error) {
 	return s, err
 }
 
+// unsetenv takes a variable away for the rest of a test.
+func unsetenv(t *testing.T, name string) {
+	t.Helper()
+	t.Setenv(name, "") // brings it back
+	if err := os.Unsetenv(name); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // clearEnv takes TBHIST_… out of the environment of a test.
 func clearEnv(t *testing.T) {
 	t.Helper()
 	for _, e := range os.Environ() {
-		if name, value, _ := strings.Cut(e, "="); strings.HasPrefix(name, "TBHIST_") {
-			t.Setenv(name, value) // brings it back
-			os.Unsetenv(name)
+		if name, _, _ := strings.Cut(e, "="); strings.HasPrefix(name, "TBHIST_") {
+			unsetenv(t, name)
 		}
 	}
 }
@@ -128,7 +136,7 @@ func TestPrecedence(t *testing.T) {
 	if s, err = settingsOf(t, "--keep", "d=1,,1MiB"); err != nil || s.gather != 2*time.Second || len(s.rules) != 2 || s.rules[1].Prefix != "d" {
 		t.Errorf("%+v, %v", s, err)
 	}
-	os.Unsetenv("TBHIST_KEEP")
+	unsetenv(t, "TBHIST_KEEP")
 	if s, err = settingsOf(t); err != nil || len(s.rules) != 3 || s.rules[2].Limit.Age != 24*time.Hour {
 		t.Errorf("of the file's limits %+v arrive, %v", s.rules, err)
 	}
@@ -215,7 +223,7 @@ func TestDefaultDB(t *testing.T) {
 	if got := defaultDB(); got != "/var/lib/tbhist/tbhist.db" {
 		t.Errorf("with a state directory: %s", got)
 	}
-	os.Unsetenv("STATE_DIRECTORY")
+	unsetenv(t, "STATE_DIRECTORY")
 	if got := defaultDB(); got != "tbhist.db" {
 		t.Errorf("without: %s", got)
 	}

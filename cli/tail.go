@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"context"
-	"fmt"
 
 	urfave "github.com/urfave/cli/v2"
 
@@ -19,6 +18,9 @@ func (p *program) tailCommand() *urfave.Command {
   tbhist tail
   tbhist tail --ns shop --format json
   tbhist tail --snapshots    the latest of each Thing first, and every 15 s
+
+Entries of snapshots are marked "(snapshot)" as text, and have no "type" as
+JSON.
 
 For what came before, see tbhist replay --follow.`,
 		Flags: []urfave.Flag{
@@ -54,13 +56,17 @@ func (p *program) tail(c *urfave.Context) error {
 			if err != nil {
 				return flushed(out, err)
 			}
+			show := printer.print
+			if m.Snapshot {
+				show = printer.printEntry
+			}
 			for i := range m.Updates {
-				if err := printer.print(&m.Updates[i]); err != nil {
+				if err := show(&m.Updates[i]); err != nil {
 					return err
 				}
 			}
 			if m.Skipped > 0 {
-				fmt.Fprintf(p.stderr, "tbhist: %s updates were skipped, because they were taken too slowly; tbhist replay has them\n", grouped(m.Skipped))
+				say(p.stderr, "%s updates were skipped, because they were taken too slowly; tbhist replay has them", grouped(m.Skipped))
 			}
 			if !m.More {
 				if err := out.Flush(); err != nil {

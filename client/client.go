@@ -49,6 +49,8 @@ type Client struct {
 	o    Options
 	host string
 	port int
+	// sendWait is SendWait, but in tests.
+	sendWait time.Duration
 }
 
 // New checks the options; it connects to nothing. The error says what is
@@ -70,7 +72,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{o: o, host: host, port: port}, nil
+	return &Client{o: o, host: host, port: port, sendWait: SendWait}, nil
 }
 
 // URL gives the broker's address as tcp://HOST:PORT with its main port.

@@ -73,7 +73,7 @@ func (c *Client) Follow(ctx context.Context, q Query) iter.Seq2[Event, error] {
 		}()
 		f := &follower{client: c, q: q, hold: hold, pos: q.After, yield: func(e Event) bool { return yield(e, nil) }}
 		defer f.hangUp()
-		if err := f.run(ctx); err != nil && !errors.Is(err, errStop) {
+		if err := f.run(ctx); !errors.Is(err, errStop) {
 			yield(Event{}, err)
 		}
 	}
@@ -96,6 +96,7 @@ type follower struct {
 	proven bool
 }
 
+// run asks and hands on until it fails: with errStop if the loop was left.
 func (f *follower) run(ctx context.Context) error {
 	first := f.q.request()
 	for {

@@ -36,7 +36,7 @@ func (c *Client) probe(ctx context.Context, path string) error {
 		}
 		return c.noBroker(addr, err)
 	}
-	defer answer.Body.Close()
+	defer func() { _ = answer.Body.Close() }()
 	if answer.StatusCode == http.StatusOK {
 		return nil
 	}

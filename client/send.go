@@ -127,7 +127,7 @@ func (c *Client) Send(ctx context.Context, m Message) (Update, error) {
 		return Update{}, err
 	}
 	defer feed.close()
-	before, _ := c.Refused(ctx) //nolint:errcheck // only for a better error later
+	before, _ := c.Refused(ctx) // for a better error later
 
 	input, closeInput, err := c.connect(ctx, InputOffset, zmtp.Pub)
 	if err != nil {
@@ -141,7 +141,7 @@ func (c *Client) Send(ctx context.Context, m Message) (Update, error) {
 		return Update{}, lost(ctx, err)
 	}
 
-	waiting, cancel := context.WithTimeout(ctx, SendWait)
+	waiting, cancel := context.WithTimeout(ctx, c.sendWait)
 	defer cancel()
 	stop := context.AfterFunc(waiting, feed.close)
 	defer stop()

@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+
+	"tbhist/client"
+)
+
+// Port 0 finds a main port whose followers are free, for IPv4 and IPv6.
+func TestOpenSockets(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "", "localhost"} {
+		s, err := openSockets(host, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := s.port()
+		for endpoint, offset := range map[string]int{
+			endpointFeed: client.FeedOffset, endpointInput: client.InputOffset, endpointUDP: client.InputOffset,
+			endpointHistory: client.HistoryOffset, endpointHTTP: client.HTTPOffset,
+		} {
+			_, got, err := net.SplitHostPort(s.addrs()[endpoint].String())
+			if err != nil || got != itoa(port+offset) {
+				t.Errorf("%s listens on %s, %v; want port %d", endpoint, got, err, port+offset)
+			}
+		}
+		for _, network := range []string{"tcp4", "tcp6"} {
+			if host != "" || network == "tcp6" && !hasIPv6() {
+				continue
+			}
+			conn, err := net.Dial(network, net.JoinHostPort(map[string]string{"tcp4": "127.0.0.1", "tcp6": "::1"}[network], itoa(port)))
+			if err != nil {
+				t.Errorf("%s: %v", network, err)
+				continue
+			}
+			_ = conn.Close()
+		}
+		again, err := openSockets(host, port)
+		if err == nil || !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "--listen") {
+			t.Errorf("the ports can be opened twice: %v, %v", again, err)
+		}
+		s.close()
+		if s, err = openSockets(host, port); err != nil {
+			t.Errorf("a failure or close leaves a port open: %v", err)
+		} else {
+			s.close()
+		}
+	}
+}
+
+func hasIPv6() bool {
+	ln, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		return false
+	}
+	_ = ln.Close()
+	return true
+}
+
+// A follower's port that is taken names itself.
+func TestOpenSocketsFollowerTaken(t *testing.T) {
+	s, err := openSockets("127.0.0.1", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	_ = s.feed.Close()
+	if _, err := openSockets("127.0.0.1", s.port()); err == nil || !strings.Contains(err.Error(), "(input) is in use") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLimitConns(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan struct{}, 1000)
+	limited := limitConns(ln, 1, func() { refused <- struct{}{} })
+	server := &http.Server{Handler: http.NotFoundHandler()} //nolint:gosec // of a test
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.Serve(limited)
+	}()
+	defer func() {
+		_ = server.Close()
+		<-ended
+	}()
+	url := "http://" + ln.Addr().String()
+	transport := &http.Transport{DisableKeepAlives: true}
+	for range 10 { // one after the other, each is let in
+		for {
+			answer, err := (&http.Client{Transport: transport}).Get(url)
+			if err != nil {
+				continue // the one before is being closed
+			}
+			_ = answer.Body.Close()
+			break
+		}
+	}
+	first, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = first.Close() }()
+	for { // until the first is in, and this one is closed for it
+		second, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = second.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
+		if err == nil {
+			_, err = second.Read(make([]byte, 1))
+		}
+		_ = second.Close()
+		if err != nil {
+			break
+		}
+	}
+	<-refused
+}
