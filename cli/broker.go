@@ -132,7 +132,10 @@ func (b *broker) assemble() {
 		func(l *zmtp.Limits) { l.WriteDeadline = b.s.writeDeadline })
 	b.history = b.listener(endpointHistory, b.sockets.history, zmtp.Router, out,
 		func(ctx context.Context, c *zmtp.Conn) { b.publisher.ServeHistory(ctx, c) },
-		func(l *zmtp.Limits) { l.WriteDeadline = b.s.writeDeadline })
+		func(l *zmtp.Limits) {
+			publish.LimitRequests(l)
+			l.WriteDeadline = b.s.writeDeadline
+		})
 	b.sockets.http = limitConns(out.Listener(endpointHTTP, b.sockets.http), maxHTTPConns,
 		func() { b.metrics.Connections.Refused(endpointHTTP, reasonLimit) })
 }

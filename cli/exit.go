@@ -57,7 +57,11 @@ func report(stderr io.Writer, err error) int {
 	msg := strings.TrimSpace(err.Error())
 	var none *client.NoBrokerError
 	if errors.As(err, &none) {
-		msg += `; "tbhist serve" starts one, --broker names another`
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			msg += `; "tbhist serve" starts one, --broker names another`
+		} else {
+			msg += "; --broker names another"
+		}
 	}
 	say(stderr, "%s", msg)
 	switch {

@@ -63,6 +63,9 @@ func parseCount(s string) (int64, error) {
 		return store.Unlimited, nil
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
+	if _, ageErr := parseDuration(s); err != nil && ageErr == nil {
+		return 0, fmt.Errorf("%q is an age, which comes second: NS=,%s", s, s)
+	}
 	if err != nil || n < 1 {
 		return 0, fmt.Errorf("%q is not a number of updates from 1, nor %q", s, unlimited)
 	}

@@ -33,7 +33,7 @@ func (p *program) refused(c *urfave.Context) error {
 			return err
 		}
 		if len(refusals) == 0 {
-			say(p.stderr, "nothing was refused since the broker was started")
+			say(p.stderr, "no message was refused since the broker was started (refused connections are counted in its metrics)")
 			return nil
 		}
 		t := &table{

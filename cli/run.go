@@ -108,7 +108,7 @@ func (b *broker) Run(ctx context.Context, ready func()) error {
 	defer cancel()
 	late := func(err error) {
 		if err != nil {
-			b.log.Warn("closing: not everything was done in time", "error", err)
+			b.log.Warn("closing: not everything was done in time", "err", err)
 		}
 	}
 	b.setUnready("closing")

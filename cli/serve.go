@@ -109,7 +109,7 @@ func (p *program) untilSignal(log *slog.Logger) (context.Context, func()) {
 
 func tell(log *slog.Logger, state string) {
 	if err := notify(state); err != nil {
-		log.Warn("systemd could not be told", "state", state, "error", err)
+		log.Warn("systemd could not be told", "state", state, "err", err)
 	}
 }
 
@@ -118,7 +118,7 @@ func (b *broker) advise() {
 	granted, err := ingest.SetReadBuffer(b.sockets.udp, ingest.DefaultUDPBuffer)
 	switch {
 	case err != nil:
-		b.log.Warn("the receive buffer for UDP could not be set", "error", err)
+		b.log.Warn("the receive buffer for UDP could not be set", "err", err)
 	case granted < ingest.DefaultUDPBuffer:
 		b.log.Warn("the system grants only a small receive buffer for UDP, so that bursts of datagrams may be dropped; as root: sysctl -w net.core.rmem_max=4194304",
 			"granted", granted, "wanted", ingest.DefaultUDPBuffer)

@@ -57,7 +57,7 @@ func (c *Client) noBroker(addr string, err error) error {
 		errors.As(err, &timeout) && timeout.Timeout():
 		why = "nothing is heard from it"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		why = "it closes the connection; is this host's address among those that the broker lets in?"
+		why = "it closes the connection: this host's address may not be among those that the broker lets in"
 	case errors.As(err, &peer):
 		why = "what answers is no broker (" + peer.Err.Error() + ")"
 	default:

@@ -95,7 +95,7 @@ func (s *subscriber) catchUp(ctx context.Context, st step) error {
 		return nil
 	case err != nil:
 		s.p.o.Logger.Warn("history cannot be read for a subscriber: it is moved to the present",
-			"remote", s.conn.Remote(), "err", err)
+			"source", s.conn.Remote(), "err", err)
 		return s.skip(ctx, m, st)
 	case far:
 		return s.skip(ctx, m, st)
@@ -189,7 +189,7 @@ func (s *subscriber) skip(ctx context.Context, m *matcher, st step) error {
 	}
 	s.report(st.after+1, head, kept+unkept)
 	p.o.Logger.Info("subscriber moved to the present: it was too far behind",
-		"remote", s.conn.Remote(), "from", st.after+1, "to", head, "skipped", kept+unkept)
+		"source", s.conn.Remote(), "from", st.after+1, "to", head, "skipped", kept+unkept)
 	return nil
 }
 

@@ -16,8 +16,9 @@ type fakeDirectory struct {
 	position uint64
 	head     uint64
 	made     int // snapshots
-	// onSnapshot, unless nil, is called at the begin of each, without mu.
-	onSnapshot func()
+	// before and after, unless nil, are called at the begin and the end of
+	// each, without mu.
+	before, after func()
 }
 
 func newFakeDirectory() *fakeDirectory {
@@ -46,11 +47,26 @@ func (d *fakeDirectory) names() []thing.Name {
 
 func (d *fakeDirectory) snapshot(o SnapshotOptions) *Snapshot {
 	d.mu.Lock()
-	hook := d.onSnapshot
+	before, after := d.before, d.after
 	d.mu.Unlock()
-	if hook != nil {
-		hook()
+	if before != nil {
+		before()
 	}
+	s := d.make(o)
+	if after != nil {
+		after()
+	}
+	return s
+}
+
+// during sets what happens while snapshots are made.
+func (d *fakeDirectory) during(before, after func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.before, d.after = before, after
+}
+
+func (d *fakeDirectory) make(o SnapshotOptions) *Snapshot {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.made++

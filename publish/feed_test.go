@@ -116,8 +116,7 @@ func TestSubscribersGauge(t *testing.T) {
 	if got := r.value(g); got != 1 {
 		t.Errorf("%d after one has cancelled, want 1", got)
 	}
-	_ = u.Close()
-	u.done <- <-u.done
+	u.leave()
 	if got := r.value(g); got != 0 {
 		t.Errorf("%d after all have left", got)
 	}
@@ -273,7 +272,18 @@ func TestDrain(t *testing.T) {
 	if err := r.Drain(ctx); err == nil {
 		t.Error("drained while a subscriber waits")
 	}
+	s.mu.Lock()
+	s.noFlush = true
+	s.mu.Unlock()
 	s.open(true)
+	s.until("a flush that waits", func() bool { return len(s.bodies) == 2 && s.stuck })
+	if err := r.Drain(ctx); err == nil {
+		t.Error("drained while updates are not flushed")
+	}
+	s.mu.Lock()
+	s.noFlush = false
+	s.changed.Broadcast()
+	s.mu.Unlock()
 	r.idle()
 	s.take(2)
 }

@@ -8,7 +8,7 @@ import (
 type HTTPOptions struct {
 	// Metrics answers /metrics; nil: 404.
 	Metrics http.Handler
-	// Health tells why the broker is beyond help, nil while it is not; Ready
+	// Health tells why the broker does not do its work, nil while it does; Ready
 	// why it takes or gives nothing now. Either may be nil. Both are called
 	// at each request, from any goroutine.
 	Health, Ready func() error
@@ -16,8 +16,7 @@ type HTTPOptions struct {
 
 // HTTP gives the handler of the HTTP side: /metrics, /healthz, /readyz. The
 // latter two answer 200, or 503 with the reason as text. A broker whose disk
-// refuses commits is healthy, since it would be no better off started anew,
-// but not ready.
+// refuses commits is neither healthy nor ready.
 func (p *Publisher) HTTP(o HTTPOptions) http.Handler {
 	mux := http.NewServeMux()
 	if o.Metrics != nil {

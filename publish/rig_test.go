@@ -143,6 +143,7 @@ type fakeConn struct {
 	shut    bool   // nothing is taken
 	credit  int    // writes until it is shut; 0 for none
 	stuck   bool   // a writer waits for the peer
+	noFlush bool   // Flush waits, too
 	partial []byte // of the next frame
 	bodies  [][]byte
 	flushed int // of bodies
@@ -205,6 +206,11 @@ func (c *fakeConn) Write(framed ...[]byte) error {
 func (c *fakeConn) Flush() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for c.noFlush && !c.closed {
+		c.stuck = true
+		c.changed.Broadcast()
+		c.changed.Wait()
+	}
 	c.flushed = len(c.bodies)
 	c.changed.Broadcast()
 	return nil
@@ -316,6 +322,18 @@ func (r *rig) serve(prefixes ...string) *served {
 		s.subscribe(p)
 	}
 	return s
+}
+
+// leave closes the connection and waits until that was noticed.
+func (s *served) leave() {
+	s.t.Helper()
+	_ = s.Close()
+	select {
+	case err := <-s.done:
+		s.done <- err // for the end of the test
+	case <-time.After(enough):
+		s.t.Fatal("a subscriber that does not end")
+	}
 }
 
 // subscribe returns when the subscription is in force.

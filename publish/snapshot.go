@@ -10,11 +10,12 @@ import (
 const (
 	// partBytes is where a snapshot is cut into several messages.
 	partBytes = 1 << 20
-	// snapshotFresh is how old a snapshot may be to be sent to one more
-	// subscriber that comes new, so that a thousand clients that reconnect
-	// share one. It is also the least time between two that one connection
-	// gets for subscribing anew.
+	// snapshotFresh is how old a snapshot may be, by its ts, to be sent to
+	// one more subscriber that comes new.
 	snapshotFresh = time.Second
+	// snapshotAgain is the least time between two snapshots that one
+	// connection gets for subscribing anew.
+	snapshotAgain = time.Second
 	// heldBytes bounds the older snapshots that slow subscribers are still
 	// being sent.
 	heldBytes = 32 << 20
@@ -50,9 +51,13 @@ type snapshots struct {
 
 // snapWish is what one subscriber has coming.
 type snapWish struct {
-	armed  bool   // the next subscription to snapshots brings one
-	wanted bool   // one is to be sent at once
-	turn   uint64 // the last turn that was served
+	armed  bool // the next subscription to snapshots brings one
+	wanted bool // one is to be sent at once
+	// asked is the newest position when it was wanted. A new snapshot that
+	// reaches it will do, so that a thousand clients that reconnect share a
+	// few; an older one would lack what was published before they asked.
+	asked uint64
+	turn  uint64 // the last turn that was served
 	// notBefore bounds how often wanted is heard.
 	notBefore time.Time
 }
@@ -88,16 +93,19 @@ func (p *Publisher) coming(s *subscriber, now time.Time) (wanted, owed bool) {
 	return s.snap.wanted && !now.Before(s.snap.notBefore), s.snap.turn < p.snaps.turn
 }
 
+// answers tells whether a snapshot is what s wanted at once.
+func (sn *snapshot) answers(s *subscriber, now time.Time) bool {
+	return sn.position >= s.snap.asked && now.Sub(sn.made) <= snapshotFresh
+}
+
 // usable tells whether the newest snapshot will do for s: it is of this
-// turn, or new, and s has passed nothing that is not in it.
+// turn, or what s wanted, and s has passed nothing that is not in it.
 func (p *Publisher) usable(s *subscriber, now time.Time) bool {
 	wanted, owed := p.coming(s, now)
 	sn := p.snaps.newest
 	return sn != nil && p.passed(s) <= sn.position &&
-		(owed && sn.turn == p.snaps.turn || wanted && sn.fresh(now))
+		(owed && sn.turn == p.snaps.turn || wanted && sn.answers(s, now))
 }
-
-func (sn *snapshot) fresh(now time.Time) bool { return now.Sub(sn.made) <= snapshotFresh }
 
 // planSnapshot decides about snapshots for s, which is inside the window:
 // either it decides the step, or it gives the position that s may go on to.
@@ -110,7 +118,7 @@ func (p *Publisher) planSnapshot(s *subscriber, now time.Time, st *step) (limit 
 		return math.MaxUint64, false
 	}
 	w, sn := &p.window, p.snaps.newest
-	if wanted && !s.told && sn != nil && sn.fresh(now) {
+	if wanted && !s.told && sn != nil && sn.answers(s, now) {
 		// It has seen nothing yet, so that it may as well begin there: further
 		// back, or ahead if it could have subscribed then.
 		if ord, ok := w.afterBatch(sn.position); ok && (ord <= s.next || !s.begun) {
@@ -151,7 +159,7 @@ func (p *Publisher) planSnapshot(s *subscriber, now time.Time, st *step) (limit 
 func (p *Publisher) grant(s *subscriber, now time.Time, st *step) {
 	sn := p.snaps.newest
 	if s.snap.wanted {
-		s.snap.wanted, s.snap.notBefore = false, now.Add(snapshotFresh)
+		s.snap.wanted, s.snap.notBefore = false, now.Add(snapshotAgain)
 	}
 	s.snap.turn = max(s.snap.turn, sn.turn)
 	sn.writers[s] = struct{}{}
@@ -250,7 +258,7 @@ func (p *Publisher) makeSnapshot() {
 	p.mu.Unlock()
 	for _, s := range late {
 		p.o.Metrics.WriteDeadline.Inc()
-		p.o.Logger.Warn("subscriber disconnected: it took too long over a snapshot", "remote", s.conn.Remote())
+		p.o.Logger.Warn("subscriber disconnected: it took too long over a snapshot", "source", s.conn.Remote())
 		_ = s.conn.Close()
 	}
 }

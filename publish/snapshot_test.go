@@ -89,7 +89,7 @@ func TestSnapshotThenNext(t *testing.T) {
 			}
 		}
 	}()
-	for range 50 {
+	for range 20 {
 		s := r.serve("")
 		var last uint64
 		snapshots := 0
@@ -112,14 +112,33 @@ func TestSnapshotThenNext(t *testing.T) {
 		if snapshots != 1 {
 			t.Fatalf("%d snapshots: %s", snapshots, kinds(msgs))
 		}
-		_ = s.Close()
+		s.leave()
 	}
 	close(stop)
 	<-done
 }
 
-// Many that come at once share one snapshot, and get what was published
-// since.
+// What is published while the first snapshot is made does not delay it: the
+// peer cannot tell that it did not subscribe a moment later.
+func TestSnapshotFirst(t *testing.T) {
+	r := newRig(t, Options{})
+	r.d.during(func() {
+		for range 20 {
+			r.publish("a")
+		}
+	}, nil)
+	wantKinds(t, r.serve(""), "s20 h20")
+	// One that was seen to have subscribed has a right to all since then.
+	s := r.serve(everything)
+	r.idle()
+	r.pass(time.Minute)
+	s.subscribe(wire.SnapshotPrefix)
+	s.take(20)
+	wantKinds(t, s, "s40")
+}
+
+// Many that come at once share one snapshot. Nobody gets one that lacks what
+// was published before it came, nor one with an old ts.
 func TestSnapshotShared(t *testing.T) {
 	r := newRig(t, Options{})
 	r.publish("a", "b")
@@ -131,15 +150,36 @@ func TestSnapshotShared(t *testing.T) {
 		late = append(late, r.serve(""))
 	}
 	for _, s := range late {
-		wantKinds(t, s, "s2 h2 u3")
+		wantKinds(t, s, "s3 h3")
+	}
+	if made := r.d.snapshotsMade(); made != 2 {
+		t.Errorf("%d snapshots were made for two groups of subscribers", made)
+	}
+	r.pass(snapshotFresh + 1)
+	at := thing.MicrosOf(r.clockNow())
+	if m := wantKinds(t, r.serve(""), "s3 h3")[0]; m.Snapshot.TS != at {
+		t.Errorf("a snapshot with ts %d at %d", m.Snapshot.TS, at)
+	}
+}
+
+// Those that came while one was being made, or before what is published
+// since, go on from it.
+func TestSnapshotOfAMomentAgo(t *testing.T) {
+	r := newRig(t, Options{})
+	r.publish("a")
+	var late []*served
+	r.d.during(nil, func() {
+		for range 20 {
+			late = append(late, r.serve(""))
+		}
+		r.publish("a")
+	})
+	wantKinds(t, r.serve(""), "s1 h1 u2")
+	for _, s := range late {
+		wantKinds(t, s, "s1 h1 u2")
 	}
 	if made := r.d.snapshotsMade(); made != 1 {
 		t.Errorf("%d snapshots were made for 21 subscribers", made)
-	}
-	r.pass(time.Second)
-	wantKinds(t, r.serve(""), "s3 h3")
-	if made := r.d.snapshotsMade(); made != 2 {
-		t.Errorf("%d snapshots were made, want a new one after a second", made)
 	}
 }
 
@@ -240,22 +280,28 @@ func TestPeriodicSnapshotIsShared(t *testing.T) {
 	for range 10 {
 		subs = append(subs, r.serve(everything, wire.SnapshotPrefix), r.serve(updateHead+`a"`, wire.SnapshotPrefix))
 	}
-	for _, s := range subs {
+	idle := r.serve(updateHead+`zoo"`, wire.SnapshotPrefix)
+	for _, s := range append(subs, idle) {
 		wantKinds(t, s, "s0")
 	}
+	r.idle()
 	r.pass(time.Minute)
 	before := r.d.snapshotsMade()
-	r.d.mu.Lock()
-	r.d.onSnapshot = func() {
+	r.d.during(nil, func() {
 		for range 20 {
 			r.publish("a", "b")
 		}
-	}
-	r.d.mu.Unlock()
+		r.Publisher.mu.Lock()
+		for s := range r.subs { // as one that was writing would come back
+			s.poke()
+		}
+		r.Publisher.mu.Unlock()
+		for range 1000 {
+			yieldTurn()
+		}
+	})
 	r.snapshotAll()
-	r.d.mu.Lock()
-	r.d.onSnapshot = nil
-	r.d.mu.Unlock()
+	r.d.during(nil, nil)
 	r.publish("a")
 	for i, s := range subs {
 		n, snapshots := 41, 0
@@ -270,6 +316,9 @@ func TestPeriodicSnapshotIsShared(t *testing.T) {
 		if snapshots != 1 {
 			t.Errorf("subscriber %d got %d snapshots", i, snapshots)
 		}
+	}
+	if m := idle.take(1)[0]; m.Snapshot.Seq != 0 {
+		t.Errorf("one for whom there was nothing got the snapshot at %d", m.Snapshot.Seq)
 	}
 	if made := r.d.snapshotsMade() - before; made != 1 {
 		t.Errorf("%d snapshots were made", made)

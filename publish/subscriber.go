@@ -71,7 +71,7 @@ func (p *Publisher) ServeFeed(ctx context.Context, c *zmtp.Conn) {
 	err := p.serveFeed(ctx, c)
 	if errors.Is(err, zmtp.ErrWriteDeadline) {
 		p.o.Metrics.WriteDeadline.Inc()
-		p.o.Logger.Warn("subscriber disconnected: it took nothing for the write deadline", "remote", c.Remote())
+		p.o.Logger.Warn("subscriber disconnected: it took nothing for the write deadline", "source", c.Remote())
 	}
 }
 
@@ -168,7 +168,7 @@ func (s *subscriber) subscribe(prefix []byte) error {
 			s.snap.turn = p.snaps.turn
 		}
 		if s.snap.armed {
-			s.snap.armed, s.snap.wanted = false, true
+			s.snap.armed, s.snap.wanted, s.snap.asked = false, true, p.window.batch
 		}
 	}
 	if related(prefix, wire.HeartbeatPrefix) {

@@ -57,7 +57,7 @@ func (g *Guard) Admit(listener string, a netip.Addr) bool {
 	}
 	a = plain(a)
 	if suppressed, ok := g.log.Pass(a, g.o.Now()); ok {
-		g.o.Logger.Warn("refused", "endpoint", listener, "addr", a, "reason", ReasonNotAllowed,
+		g.o.Logger.Warn("refused", "listener", listener, "source", a, "reason", ReasonNotAllowed,
 			"allow_with", g.o.Flag+" "+g.list.String()+","+a.String(), "suppressed", suppressed)
 	}
 	return false

@@ -64,7 +64,7 @@ func TestGuardLogsOncePerAddressAndMinute(t *testing.T) {
 	if len(got) != 2 {
 		t.Fatalf("logged %q, want a line for each of two addresses", got)
 	}
-	for _, want := range []string{"level=WARN", "endpoint=input", "addr=203.0.113.9", "reason=not_allowed", `allow_with="--allow-input local,203.0.113.9"`, "suppressed=0"} {
+	for _, want := range []string{"level=WARN", "listener=input", "source=203.0.113.9", "reason=not_allowed", `allow_with="--allow-input local,203.0.113.9"`, "suppressed=0"} {
 		if !strings.Contains(got[0], want) {
 			t.Errorf("%q does not say %s", got[0], want)
 		}

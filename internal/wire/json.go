@@ -172,12 +172,12 @@ func (d *Decoder) splitObject(doc []byte, m *members) error {
 		if err != nil {
 			return err
 		}
-		if slot == nil || slot.there() {
+		if slot == nil {
 			d.checkNumbers(v.of(doc))
+			continue
 		}
-		if slot != nil {
-			*slot = v
-		}
+		d.checkNumbers(slot.of(doc)) // what is replaced is not looked at again
+		*slot = v
 	}
 	_, err := d.dec.ReadToken()
 	return err

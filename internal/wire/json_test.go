@@ -121,6 +121,7 @@ func TestJSONRefused(t *testing.T) {
 		`{"type": [` + long + `]}`:          thing.ReasonNumberLength,
 		`{"ns": [` + long + `]}`:            thing.ReasonNumberLength,
 		`["a", [` + long + `], 1, null]`:    thing.ReasonNumberLength,
+		`{"data": ` + long + `, "data": 1}`: thing.ReasonNumberLength,
 		"1":                                 thing.ReasonShape,
 		`"thing_update"`:                    thing.ReasonShape,
 		"NaN":                               thing.ReasonShape,

@@ -44,7 +44,7 @@ func (c *Conn) handshakeError(err error) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return peerError(refusedHandshake, "no handshake within %v", c.limits.Handshake)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return peerError(refusedHandshake, "the peer ended the connection during the handshake")
+		return peerError(refusedHandshake, "the peer ended the connection during the handshake: %w", io.ErrUnexpectedEOF)
 	}
 	var op *net.OpError
 	if errors.As(err, &op) { // a reset

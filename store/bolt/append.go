@@ -237,6 +237,20 @@ func (db *DB) notKept() error {
 	return fmt.Errorf("%w: %s", store.ErrNotKept, *db.degraded.Load())
 }
 
+// probe tries a commit while the disk refuses, so that it is noticed to take
+// them again though nothing comes in.
+func (db *DB) probe() {
+	db.writing.Lock()
+	defer db.writing.Unlock()
+	err := db.update(false, func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		return meta.Put(keyHead, bytes.Clone(meta.Get(keyHead)))
+	})
+	if err == nil {
+		db.setDegraded(nil)
+	}
+}
+
 func (db *DB) setDegraded(err error) {
 	was := db.degraded.Load()
 	switch {

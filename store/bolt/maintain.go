@@ -56,6 +56,9 @@ func (db *DB) maintain() {
 			}
 		}
 		db.maintaining.Unlock()
+		if db.degraded.Load() != nil {
+			db.probe()
+		}
 		db.stuck.Store(err == nil && db.nearlyFull())
 		db.giveRoom()
 		// After a failure only the next tick tries again.
@@ -147,7 +150,7 @@ func (db *DB) suggestCompact() {
 		db.maint.suggested = false
 	} else if !db.maint.suggested {
 		db.maint.suggested = true
-		db.log.Warn("the history file has many free pages, which every commit writes down: `tbhist db compact` with the broker stopped gives them back",
+		db.log.Warn("the history file has many free pages, which every commit writes down",
 			"free_pages", free)
 	}
 }
