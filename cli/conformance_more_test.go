@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,7 +37,7 @@ func TestInputEdges(t *testing.T) {
 	const mebibyte = 1 << 20
 	update := func(members string) string { return `{"type": "thing_update", ` + members + `}` }
 	big := strings.Repeat("é", 50_000)
-	full := packed(t, []any{"a", 1.5, strings.Repeat("x", 65_507-17), nil})
+	full := packed(t, []any{"a", 1.5, strings.Repeat("x", 65_507-16), nil})
 	if len(full) != 65_507 {
 		t.Fatalf("the largest datagram has %d bytes", len(full))
 	}
@@ -53,7 +54,7 @@ func TestInputEdges(t *testing.T) {
 		{"far too large", "zmq", []string{padded(`["a", 1.5, 1, null]`, 20*mebibyte)}, nil},
 		{"too large amid others", "zmq", []string{`["a", 1, 1, 1]`, padded("1", 2*mebibyte), "", "{", `["b", 1, 1, 1]`}, []string{`["a", 1, 1.0, 1]`, `["b", 1, 1.0, 1]`}},
 		{"100 KB of documentation", "zmq", []string{`["a", -5, {}, "` + big + `"]`}, []string{`["a", {}, -5.0, "` + big + `"]`}},
-		{"largest datagram", "udp", []string{full}, []string{`["a", "` + strings.Repeat("x", 65_490) + `", 1.5, null]`}},
+		{"largest datagram", "udp", []string{full}, []string{`["a", "` + strings.Repeat("x", 65_491) + `", 1.5, null]`}},
 		{"JSON by UDP", "udp", []string{`["a", 1.5, 1, null]`}, nil},
 		{"empty datagram", "udp", []string{"", "\xc0", full[:100]}, nil},
 		{"msgpack by ZeroMQ", "zmq", []string{packed(t, []any{"a", 1.5, 1, nil})}, nil},
@@ -103,9 +104,9 @@ func TestSnapshotInParts(t *testing.T) {
 			t.Fatalf("%q: %d updates were published", ns, len(got))
 		}
 	}
-	s := subscribe(t, b.port, wire.SnapshotPrefix).snapshot(t, 0)
+	s := subscribe(t, b.port, wire.SnapshotPrefix).snapshot(t, j.seq)
 	for ns, number := range map[string]string{"": "6", "t1": "5", "t2": "2", "t3": "3"} {
-		if want := `"` + number + data + `"`; string(s.Data[ns].Data) != want && s.Seq == j.seq {
+		if want := `"` + number + data + `"`; string(s.Data[ns].Data) != want {
 			t.Errorf("%q has the data %.20s", ns, s.Data[ns].Data)
 		}
 	}
@@ -200,7 +201,7 @@ func TestRequestEdges(t *testing.T) {
 		`{"type": "replay", "page_bytes": 18446744073709551615}`:    "8",
 		`{"type": "replay", "since": -3600, "until": 1e11}`:         "8",
 		`{"type": "replay", "until": -3600.5}`:                      "0",
-		`{"type": "replay", "since": 2, "until": 3, "by": "ts"}`:    "2",
+		`{"type": "replay", "since": 1, "until": 2, "by": "ts"}`:    "2",
 		`{"type": "replay", "epoch": "` + epoch + `"}`:              "8",
 		`{"type": "replay", "epoch": "another"}`:                    "epoch_changed",
 		`{"type": "replay", "cursor": ` + cursor + `, "x": 1}`:      "7",
@@ -226,7 +227,7 @@ func TestRequestEdges(t *testing.T) {
 		`{"type": "replay", "foo": null}`:                           "bad_request",
 		`{"type": "directory", "wide": true}`:                       "4",
 		`{"type": "directory", "ns": "a", "at": 1e11}`:              "2",
-		`{"type": "directory", "at": 1}`:                            "3", // unknown: evicted; the sentinel's began later
+		`{"type": "directory", "at": 1}`:                            "4", // all unknown: each began with what is evicted
 		`{"type": "directory", "since": 1}`:                         "bad_request",
 		`{"type": "refused", "id": 1}`:                              "1 1",
 		`{"type": "refused", "ns": ""}`:                             "bad_request",
@@ -253,9 +254,94 @@ func TestRequestEdges(t *testing.T) {
 			}
 		}
 	}
+	for request, want := range map[string]string{
+		`{"type": "replay", "x": "` + strings.Repeat("x", 70_000) + `"}`: "bad_request",
+		`{"type": "replay", "x": ` + strings.Repeat("[", 100_000):        "bad_request",
+		padded(`{"type": "replay"}`, 1<<20):                              "",
+		padded(`{"type": "replay"}`, 2<<20):                              "too_large",
+	} {
+		if h, _ := ask("", request); h.Code != want {
+			t.Errorf("%.40s of %d bytes is answered with %+v", request, len(request), h)
+		}
+	}
 	for _, frames := range [][]string{{""}, {"a", "", "b"}, {"", "", `{"type": "replay"}`}, {"", `{"type": "replay"}`, ""}, {"a", "b"}} {
 		if h, _ := ask(frames...); h.Code != "bad_request" {
 			t.Errorf("%q is answered with %+v", frames, h)
+		}
+	}
+}
+
+// Prefixes match bytes, wherever they end; one that is subscribed to twice
+// goes with the second cancel.
+func TestSubscriptionEdges(t *testing.T) {
+	b := serve(t, t.TempDir())
+	j := newJudge(t, b)
+	const name = `{"type": "thing_update", "ns": "`
+	names := []string{"", "sh", "shop", "shop.a", "shopx", "other"}
+	type test struct {
+		subscribe, cancel []string
+		want              []string
+		feed              *subscriber
+	}
+	tests := []*test{
+		{subscribe: []string{""}, want: names},
+		{subscribe: []string{`{"type`}, want: names},
+		{subscribe: []string{`{"type": "thing_`}, want: names},
+		{subscribe: []string{wire.UpdatePrefix}, want: names},
+		{subscribe: []string{name}, want: names},
+		{subscribe: []string{name + `"`}, want: []string{""}},
+		{subscribe: []string{name + "sh"}, want: []string{"sh", "shop", "shop.a", "shopx"}},
+		{subscribe: []string{name + `shop"`, name + "shop."}, want: []string{"shop", "shop.a"}},
+		{subscribe: []string{name + `shop", "data": 1`, name + `sh", "data": 2`}, want: []string{"shop"}},
+		{subscribe: []string{name + `sh", "data": 1, "ts": 5.0, "documentation_url": null, "seq": `}, want: []string{"sh"}},
+		{subscribe: []string{wire.SnapshotPrefix}},
+		{subscribe: []string{wire.HeartbeatPrefix}},
+		{subscribe: []string{`{"type":"thing_update"`, "x", "\x00", name + "Shop", name + `shop" `}},
+		{subscribe: []string{name + "sh", name + "sh"}, cancel: []string{name + "sh", "", name}, want: []string{"sh", "shop", "shop.a", "shopx"}},
+		{subscribe: []string{name + "sh", name + "sh", "", name + "other"}, cancel: []string{name + "sh", "", name + "sh"}, want: []string{"other"}},
+	}
+	for _, c := range tests {
+		// The snapshot that the last of its subscriptions brings tells that
+		// the broker has heard of all.
+		own := append(c.subscribe, name+sentinelNS)
+		c.feed = subscribe(t, b.port, own[0])
+		for _, prefix := range own[1:] {
+			if err := c.feed.conn.Subscribe([]byte(prefix)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, prefix := range c.cancel {
+			if err := c.feed.conn.Cancel([]byte(prefix)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.feed.conn.Subscribe([]byte(wire.SnapshotPrefix)); err != nil {
+			t.Fatal(err)
+		}
+		c.feed.snapshot(t, 0)
+	}
+	var frames [][]byte
+	for _, ns := range names {
+		frames = append(frames, fmt.Appendf(nil, `["%s", 5, 1, null]`, ns))
+	}
+	j.publishes("zmq", frames...)
+	for _, c := range tests {
+		stop := c.feed.inTime()
+		var got []string
+		for {
+			line := c.feed.raw(t)
+			if !bytes.HasPrefix(line, []byte(wire.UpdatePrefix)) {
+				continue
+			}
+			l := readLine(t, line)
+			if l.NS == sentinelNS {
+				break
+			}
+			got = append(got, l.NS)
+		}
+		stop()
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%q less %q brings %q, not %q", c.subscribe, c.cancel, got, c.want)
 		}
 	}
 }
