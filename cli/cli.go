@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 	_ "time/tzdata" // local times on machines without a zone database
@@ -20,8 +21,19 @@ func Main() {
 	// A closed pipe ("| head") shall be an error of writing, which ends the
 	// command in order, rather than a signal that kills.
 	signal.Ignore(syscall.SIGPIPE)
+	dropEmpty(os.Environ())
 	p := &program{stdout: os.Stdout, stderr: os.Stderr, now: time.Now}
 	os.Exit(p.run(os.Args[1:]))
+}
+
+// dropEmpty takes variables of this program that are set to nothing for not
+// set: the flag package would read "off" in them.
+func dropEmpty(environ []string) {
+	for _, kv := range environ {
+		if name, ok := strings.CutSuffix(kv, "="); ok && strings.HasPrefix(name, "TBHIST_") {
+			_ = os.Unsetenv(name)
+		}
+	}
 }
 
 // program is the command line with the world it acts on.

@@ -70,6 +70,6 @@ func (p *program) at(c *urfave.Context) (*thing.Micros, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	at := t.resolve(p.now())
+	at := max(t.resolve(p.now()), earliest)
 	return &at, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"strconv"
 	"syscall"
 
@@ -107,10 +108,11 @@ func (s *sockets) close() {
 	}
 }
 
-// Without a host both functions listen for IPv4 and IPv6 on one socket.
+// Without a host both functions listen for IPv4 and IPv6 on one socket; an
+// IPv4 address, 0.0.0.0 too, means IPv4 alone.
 
 func listenTCP(endpoint, host string, port int) (net.Listener, error) {
-	ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	ln, err := net.Listen("tcp"+family(host), net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return nil, listenError(endpoint, host, port, err)
 	}
@@ -118,7 +120,7 @@ func listenTCP(endpoint, host string, port int) (net.Listener, error) {
 }
 
 func listenUDP(endpoint, host string, port int) (*net.UDPConn, error) {
-	conn, err := net.ListenPacket("udp", net.JoinHostPort(host, strconv.Itoa(port)))
+	conn, err := net.ListenPacket("udp"+family(host), net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return nil, listenError(endpoint, host, port, err)
 	}
@@ -128,6 +130,13 @@ func listenUDP(endpoint, host string, port int) (*net.UDPConn, error) {
 		return nil, listenError(endpoint, host, port, errors.New("not a UDP socket"))
 	}
 	return udp, nil
+}
+
+func family(host string) string {
+	if a, err := netip.ParseAddr(host); err == nil && a.Is4() {
+		return "4"
+	}
+	return ""
 }
 
 // startError tells why a broker cannot start, in one sentence that names

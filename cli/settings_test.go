@@ -181,7 +181,7 @@ func TestSettingsRefuse(t *testing.T) {
 	clearEnv(t)
 	for line, want := range map[string]string{
 		"--ring 0":                 "--ring",
-		"--max-db 1MiB":            "--max-db: 1MiB is too small; the least is 16MiB",
+		"--max-db 1MiB":            "--max-db: 1MiB is too small; the least is 64MiB",
 		"--gather 5":               "--gather",
 		"--gather -1s":             "--gather",
 		"--snapshot-interval 0":    "--snapshot-interval: 0 is too short",

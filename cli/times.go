@@ -107,13 +107,17 @@ func (i instant) resolve(now time.Time) thing.Micros {
 	return i.at
 }
 
+// earliest is the first instant that can be asked for: on the wire, what is
+// not above 0 counts from now. Nothing was received before it.
+const earliest thing.Micros = 1
+
 // bound gives the time as a bound of a replay: times before now stay that,
 // so that the broker's clock counts.
 func (i instant) bound() client.Bound {
 	if i.relative {
 		return client.Ago(i.ago)
 	}
-	return client.AtMicros(i.at)
+	return client.AtMicros(max(i.at, earliest))
 }
 
 // clock writes times for people: with offset and milliseconds.

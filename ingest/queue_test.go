@@ -26,7 +26,7 @@ func TestDrainAtClose(t *testing.T) {
 		t.Fatalf("got %+v, %v", batch, err)
 	}
 	b.Release(batch)
-	if _, err := b.Next(b.ctx, 0); err != io.EOF {
+	if _, err := b.Next(b.ctx, 0); !errors.Is(err, io.EOF) {
 		t.Errorf("then %v", err)
 	}
 	if b.feed(fromZMQ, update("c", "3")) {
@@ -123,7 +123,7 @@ func TestGather(t *testing.T) {
 		}
 		feedAfter := func(d time.Duration, n int) {
 			go func() {
-				time.Sleep(d) // of the bubble's clock
+				time.Sleep(d) //nolint:forbidigo // by the clock of the bubble
 				for range n {
 					b.feed(fromZMQ, update("a", "1"))
 				}
@@ -140,7 +140,7 @@ func TestGather(t *testing.T) {
 		next(5, 500*time.Millisecond)
 		// What is already older than that is not kept waiting again.
 		b.feed(fromZMQ, update("a", "1"))
-		time.Sleep(3 * time.Second)
+		time.Sleep(3 * time.Second) //nolint:forbidigo // by the clock of the bubble
 		start = time.Now()
 		next(1, 0)
 		// Closing does not wait.

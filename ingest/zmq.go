@@ -26,7 +26,7 @@ func (in *Ingest) zmqBurst(ctx context.Context, c *zmtp.Conn, source *thing.Sour
 	if err != nil {
 		return false
 	}
-	b := in.bursts.Get().(*burst) //nolint:errcheck // nothing else is in the pool
+	b := in.bursts.Get().(*burst) // nothing else is in the pool
 	b.received = thing.MicrosOf(in.o.Now())
 	for {
 		switch f.Kind {

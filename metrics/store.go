@@ -132,8 +132,10 @@ func (s *Store) Observe(f func() StoreStats) {
 type storeCollector struct{ s *Store }
 
 func (c storeCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{historyLogBytes, historySegmentBytes, historyLiveBytes,
-		historyFileBytes, historyFreePages, historyUpdates, historySegments} {
+	for _, d := range []*prometheus.Desc{
+		historyLogBytes, historySegmentBytes, historyLiveBytes,
+		historyFileBytes, historyFreePages, historyUpdates, historySegments,
+	} {
 		ch <- d
 	}
 }

@@ -61,8 +61,10 @@ func (t *Things) Observe(max int, walk func(yield func(ThingSample) bool)) {
 
 // Describe is part of prometheus.Collector.
 func (t *Things) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{thingsDesc, thingsOmittedDesc, thingUpdateDesc,
-		thingReceivedDesc, thingSkewDesc, thingUpdatesDesc} {
+	for _, d := range []*prometheus.Desc{
+		thingsDesc, thingsOmittedDesc, thingUpdateDesc,
+		thingReceivedDesc, thingSkewDesc, thingUpdatesDesc,
+	} {
 		ch <- d
 	}
 }

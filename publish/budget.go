@@ -17,8 +17,8 @@ const (
 	// answerBytes bounds the answers that are in memory, being made or
 	// being sent; addressBytes what of it one address may take, loopback
 	// excepted.
-	answerBytes  = 64 << 20
-	addressBytes = 16 << 20
+	answerBytes  = 24 << 20
+	addressBytes = 8 << 20
 	// patience is how long a request waits for room. Halfway, those who
 	// have been taking their answer for as long are cut off.
 	patience = 4 * time.Second

@@ -367,25 +367,26 @@ func TestAnswersInMemory(t *testing.T) {
 	ctx, cancel := withTimeout(t)
 	defer cancel()
 	addr := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}) }
+	const size, perAddr = 4 << 20, addressBytes / (4 << 20)
 	var held []*answer
 	closed := 0
 	take := func(i int) error {
-		an, err := a.take(ctx, addr(i), 4<<20, func() error { closed++; return nil })
+		an, err := a.take(ctx, addr(i), size, func() error { closed++; return nil })
 		if err == nil {
 			held = append(held, an)
 		}
 		return err
 	}
-	for range 4 {
+	for range perAddr {
 		if err := take(1); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := take(1); !errors.Is(err, errBusy) {
-		t.Errorf("a fifth answer of 4 MiB for one address: %v", err)
+		t.Errorf("one answer too many for one address: %v", err)
 	}
-	for i := range 12 {
-		if err := take(2 + i/4); err != nil {
+	for i := range answerBytes/size - perAddr {
+		if err := take(2 + i/perAddr); err != nil {
 			t.Fatal(err)
 		}
 	}

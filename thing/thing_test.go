@@ -47,8 +47,14 @@ func TestUnder(t *testing.T) {
 		n, parent Name
 		want      bool
 	}{
-		{"", "", true}, {"a", "", true}, {"a", "a", true}, {"a.b", "a", true},
-		{"ab", "a", false}, {"a", "a.b", false}, {"", "a", false}, {"a-b", "a", false},
+		{"", "", true},
+		{"a", "", true},
+		{"a", "a", true},
+		{"a.b", "a", true},
+		{"ab", "a", false},
+		{"a", "a.b", false},
+		{"", "a", false},
+		{"a-b", "a", false},
 	} {
 		if got := c.n.Under(c.parent); got != c.want {
 			t.Errorf("%q.Under(%q) = %v", c.n, c.parent, got)

@@ -2,6 +2,7 @@ package access
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -106,7 +107,9 @@ func TestGuardedListener(t *testing.T) {
 	if err := srv.Close(); err != nil {
 		t.Error(err)
 	}
-	<-done
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
 
 	// The same with us on the list.
 	if ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -128,7 +131,9 @@ func TestGuardedListener(t *testing.T) {
 	if err := srv.Close(); err != nil {
 		t.Error(err)
 	}
-	<-done
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
 }
 
 func TestThrottle(t *testing.T) {

@@ -14,7 +14,8 @@ func TestParseMessageUpdate(t *testing.T) {
 		`{"type": "thing_update", "ns": "a", "data": [1, NaN], "ts": 5, "documentation_url": null}`:          {Name: "a", Data: []byte("[1,null]"), TS: 5},
 		`{"data": {"a":1,"a":2}, "ns": "", "ts": 5.0, "documentation_url": "", "type": "thing_\u0075pdate"}`: {Data: []byte(`{"a":2}`), TS: 5, Doc: []byte(`""`)},
 		`{"type": "thing_update", "ns": "a", "data": null, "ts": 1e3, "seq": null, "thing_seq": null, "received": 7.25, "x": 1}`: {
-			Name: "a", Data: []byte("null"), TS: 1000, Received: 7_250_000},
+			Name: "a", Data: []byte("null"), TS: 1000, Received: 7_250_000,
+		},
 	} {
 		m, err := ParseMessage([]byte(line))
 		if err != nil || m.Kind != KindUpdate {
@@ -98,8 +99,10 @@ func TestRequestRoundTrip(t *testing.T) {
 	for _, r := range []*Request{
 		{Type: TypeReplay},
 		{Type: TypeRefused, ID: []byte(`"x\n"`)},
-		{Type: TypeReplay, ID: []byte("-5"), NS: ptr(thing.Name("a.b")), Tree: ptr(false), Since: ptr(thing.Micros(-3600e6)), Until: ptr(thing.Micros(1423351104_945123)),
-			By: ByTS, After: ptr(uint64(0)), Last: ptr(uint64(1)), Limit: ptr(uint64(18446744073709551615)), PageBytes: ptr(1), Epoch: "ee"},
+		{
+			Type: TypeReplay, ID: []byte("-5"), NS: ptr(thing.Name("a.b")), Tree: ptr(false), Since: ptr(thing.Micros(-3600e6)), Until: ptr(thing.Micros(1423351104_945123)),
+			By: ByTS, After: ptr(uint64(0)), Last: ptr(uint64(1)), Limit: ptr(uint64(18446744073709551615)), PageBytes: ptr(1), Epoch: "ee",
+		},
 		{Type: TypeReplay, Cursor: `a"b`, PageBytes: ptr(1 << 20)},
 		{Type: TypeDirectory, NS: ptr(thing.Name("")), Tree: ptr(true), At: ptr(thing.Micros(0)), Wide: ptr(true), Epoch: "ee"},
 	} {
@@ -187,9 +190,11 @@ func TestAbsolute(t *testing.T) {
 func TestPageRoundTrip(t *testing.T) {
 	for want, h := range map[string]PageHead{
 		`{"type": "replay_page", "epoch": "ee", "count": 2, "first_seq": 5, "last_seq": 9, "head": 10, "next": "c", "evicted": 3, "evicted_exact": true}`: {
-			Type: TypeReplayPage, Epoch: "ee", Count: 2, First: 5, Last: 9, Head: 10, Next: "c", Evicted: 3, EvictedExact: true},
+			Type: TypeReplayPage, Epoch: "ee", Count: 2, First: 5, Last: 9, Head: 10, Next: "c", Evicted: 3, EvictedExact: true,
+		},
 		`{"type": "replay_page", "epoch": "ee", "count": 0, "first_seq": null, "last_seq": null, "head": 0, "next": null, "limited": true, "evicted": 0, "evicted_exact": false, "id": "q"}`: {
-			Type: TypeReplayPage, Epoch: "ee", Limited: true, ID: []byte(`"q"`)},
+			Type: TypeReplayPage, Epoch: "ee", Limited: true, ID: []byte(`"q"`),
+		},
 		`{"type": "directory_page", "epoch": "ee", "count": 1, "head": 10, "next": null, "id": 7}`: {Type: TypeDirectoryPage, Epoch: "ee", Count: 1, Head: 10, ID: []byte("7")},
 		`{"type": "refused_page", "count": 4}`:                                                     {Type: TypeRefusedPage, Count: 4},
 	} {

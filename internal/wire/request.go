@@ -283,7 +283,7 @@ func rawCount(name string, raw []byte, least uint64) (*uint64, error) {
 }
 
 func isInteger(raw []byte) bool {
-	return isNumber(raw) && bytes.IndexAny(raw, ".eE") < 0
+	return isNumber(raw) && !bytes.ContainsAny(raw, ".eE")
 }
 
 // Append appends the request.

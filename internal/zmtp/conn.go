@@ -22,6 +22,7 @@ type Conn struct {
 	interval time.Duration // between heartbeats; 0 when none are sent
 	buffers  *budget       // for lent buffers
 	bodies   *budget       // for bodies that no buffer holds
+	prefixes *budget       // for subscriptions
 
 	ctx    context.Context // ends when the connection is closed
 	cancel context.CancelFunc

@@ -56,8 +56,10 @@ func feeder(far net.Conn, b []byte, seed uint64, most int) <-chan struct{} {
 }
 
 func TestReadFramesOfAllSizes(t *testing.T) {
-	sizes := []int{0, 1, 2, 214, 254, 255, 256, 257, 1021, 1022, 1023, 1024, 4000, largeBuffer - 10, largeBuffer - 9, largeBuffer - 8,
-		largeBuffer, 2 * largeBuffer, 2*largeBuffer + 1, 300_000, 1 << 20}
+	sizes := []int{
+		0, 1, 2, 214, 254, 255, 256, 257, 1021, 1022, 1023, 1024, 4000, largeBuffer - 10, largeBuffer - 9, largeBuffer - 8,
+		largeBuffer, 2 * largeBuffer, 2*largeBuffer + 1, 300_000, 1 << 20,
+	}
 	for _, most := range []int{1, 7, 3000, 1 << 20} {
 		var sent [][]byte
 		var stream []byte
@@ -94,7 +96,7 @@ func TestReadFramesOfAllSizes(t *testing.T) {
 			}
 		}
 		for range 2 {
-			if _, err := c.Read(); err != io.EOF {
+			if _, err := c.Read(); !errors.Is(err, io.EOF) {
 				t.Fatalf("at the end: %v", err)
 			}
 		}
@@ -189,7 +191,7 @@ func TestOversize(t *testing.T) {
 			if f, err := c.Read(); err != nil || string(f.Body) != "after" {
 				t.Fatalf("%q, %v", f.Body, err)
 			}
-			if _, err := c.Read(); err != io.EOF {
+			if _, err := c.Read(); !errors.Is(err, io.EOF) {
 				t.Fatal(err)
 			}
 			<-done

@@ -35,7 +35,10 @@ func FuzzHandshake(f *testing.F) {
 	for _, role := range listenerRoles {
 		kind := peerOf(role)
 		for _, seed := range [][]byte{
-			nil, {0xff}, {1, 0}, []byte("GET / HTTP/1.1\r\n\r\n"), greeting(0),
+			nil,
+			{0xff},
+			{1, 0},
+			[]byte("GET / HTTP/1.1\r\n\r\n"), greeting(0),
 			append(greeting(0), ready(kind)...), append(greeting(1), ready(kind)...),
 			append(greeting(0), ready("NONSENSE")...), append(greeting(0), announce(flagCommand, 1<<62)...),
 			append(greeting(0), appendCommand(nil, "READY", []byte("\x0bSocket-Type\x7f\xff\xff\xff"))...),
@@ -77,7 +80,10 @@ func FuzzFrames(f *testing.F) {
 		for _, seed := range [][]byte{
 			nil, message("short"), AppendFrame(nil, make([]byte, 300), true), message("\x01prefix"), message("\x00prefix"),
 			ping("context"), appendCommand(nil, "SUBSCRIBE", []byte("p")), appendCommand(nil, "CANCEL"),
-			announce(0, 1<<62), announce(flagCommand, 1<<40), {flagCommand | flagMore, 0}, {0x80, 0}, {flagLong, 0, 0},
+			announce(0, 1<<62), announce(flagCommand, 1<<40),
+			{flagCommand | flagMore, 0},
+			{0x80, 0},
+			{flagLong, 0, 0},
 			bytes.Repeat(AppendFrame(nil, nil, true), 20), AppendFrame(message("before"), make([]byte, 2000), false),
 			append(announce(0, 3), "abc"...),
 		} {
@@ -102,7 +108,7 @@ func FuzzFrames(f *testing.F) {
 			}
 			if errA != nil {
 				var fault *PeerError
-				if errA != io.EOF && !errors.Is(errA, io.ErrUnexpectedEOF) && !errors.As(errA, &fault) {
+				if !errors.Is(errA, io.EOF) && !errors.Is(errA, io.ErrUnexpectedEOF) && !errors.As(errA, &fault) {
 					t.Fatalf("ends with %v", errA)
 				}
 				if whole.buffers.used != 0 || whole.bodies.used != 0 {

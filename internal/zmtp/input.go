@@ -115,7 +115,7 @@ func (c *Conn) receive(p []byte, partial bool) (int, error) {
 			}
 			c.pinged = true
 			c.control.ping(c.interval)
-		case err == io.EOF && (partial || c.parts > 0):
+		case errors.Is(err, io.EOF) && (partial || c.parts > 0):
 			return 0, c.because(io.ErrUnexpectedEOF)
 		default:
 			return 0, c.because(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
@@ -43,7 +44,7 @@ type Listener struct {
 	log   *refusalLog
 	wg    sync.WaitGroup // connections
 
-	buffers, bodies *budget // for all connections together
+	buffers, bodies, prefixes *budget // for all connections together
 }
 
 // NewListener makes a listener of ln, which it owns from then on. serve is
@@ -58,13 +59,16 @@ func NewListener(ln net.Listener, o ListenerOptions, serve func(ctx context.Cont
 	if o.Refused == nil {
 		o.Refused = func(string) {}
 	}
-	return &Listener{
+	l := &Listener{
 		ln: ln, o: o, serve: serve,
-		table:   newTable(o.Limits),
-		log:     newRefusalLog(o.Logger, o.Name, time.Now),
-		buffers: newBudget(o.Limits.MaxBuffered),
-		bodies:  newBudget(o.Limits.MaxBuffered),
+		table:    newTable(o.Limits),
+		log:      newRefusalLog(o.Logger, o.Name, time.Now),
+		buffers:  newBudget(o.Limits.MaxBuffered),
+		bodies:   newBudget(o.Limits.MaxBuffered),
+		prefixes: newBudget(o.Limits.MaxSubscribed),
 	}
+	l.prefixes.grace = math.MaxInt64 // nobody is closed to make room for a subscription
+	return l
 }
 
 // Addr gives the address listened on.
@@ -99,6 +103,7 @@ func (l *Listener) Run(ctx context.Context) error {
 // begin starts a connection's goroutine, or refuses the connection.
 func (l *Listener) begin(ctx context.Context, nc net.Conn) {
 	c := newConn(ctx, nc, l.o.Role, l.o.Limits, l.buffers, l.bodies)
+	c.prefixes = l.prefixes
 	if l.o.Admit != nil && !l.o.Admit(c.remote.Addr()) {
 		_ = c.Close()
 		return
@@ -112,6 +117,7 @@ func (l *Listener) begin(ctx context.Context, nc net.Conn) {
 		l.handle(c)
 		_ = c.Close()
 		c.release()
+		c.prefixes.giveAll(c)
 		l.table.remove(c)
 	})
 }

@@ -97,8 +97,12 @@ func TestRow01Silence(t *testing.T) {
 	l := Limits{Handshake: time.Second}
 	underAttack(t, listenerRoles, l, func(t *testing.T, a *arena) {
 		var silent []*raw
-		for _, sent := range [][]byte{nil, {0xff}, greeting(0)[:9], greeting(0)[:10], greeting(0)[:11], greeting(0)[:63], greeting(0),
-			append(greeting(0), 4), append(greeting(1), ready(peerOf(a.role))[:20]...)} {
+		for _, sent := range [][]byte{
+			nil,
+			{0xff},
+			greeting(0)[:9], greeting(0)[:10], greeting(0)[:11], greeting(0)[:63], greeting(0),
+			append(greeting(0), 4), append(greeting(1), ready(peerOf(a.role))[:20]...),
+		} {
 			r := dialRaw(t, a.addr)
 			r.send(sent)
 			silent = append(silent, r)

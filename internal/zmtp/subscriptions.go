@@ -12,6 +12,8 @@ import (
 type Subscriptions struct {
 	max, maxBytes int
 	exceeded      func(error) // told of the error before Add returns it
+	// conn, if set, books what prefixes take in its listener's budget.
+	conn *Conn
 
 	mu    sync.RWMutex
 	root  prefixNode
@@ -31,6 +33,7 @@ func (c *Conn) Subscriptions() *Subscriptions {
 	c.subsOnce.Do(func() {
 		c.subs = NewSubscriptions(c.limits)
 		c.subs.exceeded = c.end
+		c.subs.conn = c
 	})
 	return c.subs
 }
@@ -59,6 +62,8 @@ func (s *Subscriptions) Add(prefix []byte) (first bool, err error) {
 		err = peerError(refusedSubscriptions, "more than %d subscriptions", s.max)
 	case s.bytes+len(prefix) > s.maxBytes:
 		err = peerError(refusedSubscriptions, "subscriptions of more than %d bytes", s.maxBytes)
+	case !s.book(len(prefix)):
+		err = peerError(refusedSubscriptions, "all subscribers together have too many subscriptions")
 	default:
 		s.count++
 		s.bytes += len(prefix)
@@ -71,6 +76,17 @@ func (s *Subscriptions) Add(prefix []byte) (first bool, err error) {
 	return err == nil, err
 }
 
+// freePrefixes of each connection are not booked.
+const freePrefixes = 16
+
+// prefixCost estimates what one prefix takes here and where it is routed by.
+func prefixCost(bytes int) int64 { return int64(bytes) + 400 }
+
+// book books one more prefix.
+func (s *Subscriptions) book(bytes int) bool {
+	return s.conn == nil || s.count < freePrefixes || s.conn.prefixes.take(s.conn, prefixCost(bytes), false)
+}
+
 // Remove takes a prefix back once; last tells that it is gone now. A prefix
 // that is not there is ignored.
 func (s *Subscriptions) Remove(prefix []byte) (last bool) {
@@ -78,6 +94,9 @@ func (s *Subscriptions) Remove(prefix []byte) (last bool) {
 	defer s.mu.Unlock()
 	gone, last := s.root.remove(prefix)
 	if last {
+		if s.conn != nil && s.count > freePrefixes {
+			s.conn.prefixes.give(s.conn, prefixCost(len(prefix)))
+		}
 		s.count--
 		s.bytes -= len(prefix)
 	}

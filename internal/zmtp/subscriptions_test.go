@@ -139,3 +139,42 @@ func TestSubscriptionsDeep(t *testing.T) {
 		}
 	}
 }
+
+// The subscriptions of all connections together are bounded; what a
+// connection gives back, or ends with, is there for others, and its first few
+// are always taken.
+func TestSubscriptionsOfAll(t *testing.T) {
+	l := DefaultLimits()
+	b := newBudget(10 * prefixCost(4))
+	conns := make([]*Conn, 3)
+	for i := range conns {
+		conns[i], _ = pipe(t, Pub, l)
+		conns[i].prefixes = b
+	}
+	add := func(c *Conn, from, n int) (taken int) {
+		for i := from; i < from+n; i++ {
+			if _, err := c.Subscriptions().Add(fmt.Appendf(nil, "%04d", i)); err == nil {
+				taken++
+			}
+		}
+		return taken
+	}
+	if n := add(conns[0], 0, freePrefixes+10); n != freePrefixes+10 {
+		t.Fatalf("%d subscriptions were taken, want %d", n, freePrefixes+10)
+	}
+	if n := add(conns[1], 0, freePrefixes+1); n != freePrefixes {
+		t.Errorf("another connection got %d subscriptions, want %d", n, freePrefixes)
+	}
+	for i := range 4 {
+		conns[0].Subscriptions().Remove(fmt.Appendf(nil, "%04d", i))
+	}
+	if n := add(conns[2], 0, freePrefixes+5); n != freePrefixes+4 {
+		t.Errorf("after 4 were given back a third got %d, want %d", n, freePrefixes+4)
+	}
+	b.giveAll(conns[0])
+	b.giveAll(conns[1])
+	b.giveAll(conns[2])
+	if b.used != 0 {
+		t.Errorf("%d bytes are still booked", b.used)
+	}
+}

@@ -78,6 +78,10 @@ type Limits struct {
 	// prefixes that one connection is subscribed to.
 	MaxSubscriptions     int
 	MaxSubscriptionBytes int
+	// MaxSubscribed bounds the memory that the subscriptions of all
+	// connections of a listener take together, in bytes, estimated. A few of
+	// each connection are free, so that one with many keeps nobody out.
+	MaxSubscribed int64
 	// MaxBuffered bounds what all connections of a listener together hold
 	// of frames that have not come in whole yet: once for buffers of 64 KiB
 	// at most, and once for larger bodies, as announced. When buffers need
@@ -102,6 +106,7 @@ func DefaultLimits() Limits {
 		MaxParts:             1024,
 		MaxSubscriptions:     4096,
 		MaxSubscriptionBytes: 512 << 10,
+		MaxSubscribed:        48 << 20,
 		MaxBuffered:          32 << 20,
 		WriteDeadline:        10 * time.Second,
 	}
@@ -125,6 +130,9 @@ func (l Limits) withDefaults(role Role) Limits {
 	orInt(&l.MaxParts, d.MaxParts)
 	orInt(&l.MaxSubscriptions, d.MaxSubscriptions)
 	orInt(&l.MaxSubscriptionBytes, d.MaxSubscriptionBytes)
+	if l.MaxSubscribed == 0 {
+		l.MaxSubscribed = d.MaxSubscribed
+	}
 	if l.Handshake == 0 {
 		l.Handshake = d.Handshake
 	}

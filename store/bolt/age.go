@@ -75,8 +75,8 @@ func (db *DB) ageOut() error {
 			cutoffs[i] = math.MinInt64
 		}
 	}
-	p := &agePass{cutoffs: cutoffs}
-	if err := db.view(p.run); err != nil {
+	p := &agePass{now: thing.MicrosOf(now), ages: ages, cutoffs: cutoffs}
+	if err := db.viewWith(true, p.run); err != nil {
 		return err
 	}
 	db.evicting.Lock()
@@ -130,14 +130,22 @@ func (db *DB) reportTrust(trusted bool) {
 
 // agePass is one look at the whole history for what is too old.
 type agePass struct {
-	cutoffs []thing.Micros // by rule
+	now     thing.Micros
+	ages    []time.Duration // by rule, as are
+	cutoffs []thing.Micros
 	rings   []*ring
 	// By Thing id: next is the first thing_seq that stays, probe the next
 	// one to look at. They differ behind updates that were stamped before
 	// clocks were set: such a one has no age of its own, and goes when
 	// something behind it does.
 	next, probe []uint64
+	// passedOver tells that something was not looked at since nothing of it
+	// goes: what lies behind it may wait for that.
+	passedOver bool
 }
+
+// blocked as a probe: an update that is young enough came.
+const blocked = math.MaxUint64
 
 func (p *agePass) run(s *snapshot) error {
 	p.rings = s.rings
@@ -152,55 +160,95 @@ func (p *agePass) run(s *snapshot) error {
 	}
 	// Segments that are too old by every rule need their index alone. They
 	// are looked at in their turn: a Thing's updates go in their order.
-	done := make(map[uint64]bool)
 	var e chunkEntry
 	return s.units(0, func(u *unit) (enter, more bool) {
-		if u.span.minReceived >= newest {
+		if u.span.minReceived >= newest || (u.segment != nil && !p.due(s, u.segment)) {
+			p.passedOver = true
 			return false, true
 		}
 		if u.span.maxReceived >= oldest || u.span.minReceived < plausible || u.segment == nil {
 			return true, true
 		}
-		if !done[u.first] {
-			done[u.first] = true
-			err := s.eachIndexed(s.tx, u.segment, nil, &e, func(e *chunkEntry) bool {
-				if r := s.ring(e.id); r != nil && r.ageRule >= 0 && p.probe[e.id] >= e.first && p.probe[e.id] <= e.last() {
-					p.probe[e.id] = e.last() + 1
-					p.next[e.id] = p.probe[e.id]
-				}
-				return true
-			})
-			if err != nil {
-				s.damage(err)
+		err := s.eachIndexed(s.tx, u.segment, nil, &e, func(e *chunkEntry) bool {
+			if r := s.ring(e.id); r != nil && r.ageRule >= 0 && p.probe[e.id] <= e.last() && p.reaches(e.id, e.first) {
+				p.probe[e.id] = e.last() + 1
+				p.next[e.id] = p.probe[e.id]
 			}
+			return true
+		})
+		if err != nil {
+			s.damage(err)
 		}
 		return false, true
 	}, func(e *entry) bool {
 		r := s.ring(e.id)
-		if r == nil || r.ageRule < 0 || e.thingSeq != p.probe[e.id] {
+		if r == nil || r.ageRule < 0 || e.thingSeq < p.probe[e.id] || !p.reaches(e.id, e.thingSeq) {
 			return true // not the Thing's oldest that is left
 		}
 		switch {
 		case e.received < plausible:
-			p.probe[e.id]++
+			p.probe[e.id] = e.thingSeq + 1
 		case e.received < p.cutoffs[r.ageRule]:
-			p.probe[e.id]++
+			p.probe[e.id] = e.thingSeq + 1
 			p.next[e.id] = p.probe[e.id]
+		default:
+			p.probe[e.id] = blocked
 		}
 		return true
 	})
+}
+
+// reaches tells whether nothing that is there lies between a Thing's probe
+// and an update of it: what damage took holds nothing back.
+func (p *agePass) reaches(id uint32, thingSeq uint64) bool {
+	return p.probe[id] >= thingSeq || !p.passedOver
+}
+
+// due tells whether anything of a segment may be old enough to go, from its
+// index alone; between a short limit and a long one there may be all of a
+// history that is not.
+func (p *agePass) due(s *snapshot, seg *segment) bool {
+	if p.now <= seg.ageDue {
+		return false
+	}
+	due, any := thing.Micros(math.MaxInt64), false
+	var e chunkEntry
+	err := s.eachIndexed(s.tx, seg, nil, &e, func(e *chunkEntry) bool {
+		r := s.ring(e.id)
+		if r == nil || r.ageRule < 0 || r.fk.Load() > e.last() {
+			return true
+		}
+		if seg.span.minReceived < plausible {
+			due = 0
+		} else {
+			due = min(due, seg.span.minReceived+thing.Micros(p.ages[r.ageRule].Microseconds()))
+		}
+		// A Thing's newest stays, but for that only until the next comes.
+		any = any || r.fk.Load() < s.heads[e.id]
+		return true
+	})
+	if err != nil {
+		s.damage(err)
+		return true
+	}
+	seg.ageDue = due
+	return any && p.now > due
 }
 
 // saveAged writes down what age evicted, so that it stays so over a start.
 func (db *DB) saveAged() error {
 	db.writing.Lock()
 	defer db.writing.Unlock()
-	return db.update(false, db.putAged)
+	err := db.update(false, db.putAged)
+	if err == nil {
+		db.maint.agedDirty = false
+	}
+	return err
 }
 
-// putAged writes the first kept thing_seqs that limits by age moved, if any
-// did since they were written last. What they evicted must be on disk before
-// its bytes go, or a start would look for them.
+// putAged writes the first kept thing_seqs that limits by age and by the size
+// of the file moved, if any did since they were written last. What they
+// evicted must be on disk before its bytes go, or a start would look for them.
 func (db *DB) putAged(tx *bbolt.Tx) error {
 	if !db.maint.agedDirty {
 		return nil
@@ -209,7 +257,7 @@ func (db *DB) putAged(tx *bbolt.Tx) error {
 	db.mu.RLock()
 	var last uint32
 	for id, r := range db.rings {
-		if r != nil && r.ageRule >= 0 && r.fk.Load() > 1 {
+		if r != nil && (r.ageRule >= 0 || r.forced) && r.fk.Load() > 1 {
 			raw = binary.AppendUvarint(raw, uint64(uint32(id)-last))
 			raw = binary.AppendUvarint(raw, r.fk.Load())
 			last = uint32(id)
@@ -243,12 +291,14 @@ func (db *DB) loadAged(tx *bbolt.Tx, r *reader) {
 	for len(f.b) > 0 {
 		id += uint32(f.uv())
 		fk := f.uv()
-		if f.bad || int(id) >= len(db.rings) {
+		if f.bad || uint64(id) >= uint64(len(db.rings)) {
 			db.damage(damaged(bucketLimits, keyAged, errors.New("no such Thing")))
 			return
 		}
 		if r := db.rings[id]; r != nil {
-			r.agedOut = max(r.agedOut, min(fk, r.head)-1)
+			if fk = min(fk, r.head); fk > 0 {
+				r.agedOut, r.forced = max(r.agedOut, fk-1), true
+			}
 		}
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"tbhist/internal/wire"
 	"tbhist/metrics"
@@ -53,9 +55,11 @@ func (db *DB) Append(ctx context.Context, batch []thing.Update) ([]thing.Update,
 	db.stageBatch(batch)
 	if err := db.commitStaged(ctx); err != nil {
 		db.unstage(batch)
+		clear(db.stage.entries)
 		return nil, err
 	}
 	db.applyStaged(batch)
+	clear(db.stage.entries) // they point into the batch
 	db.metrics.CommitSeconds.Observe(time.Since(began).Seconds())
 	db.metrics.BatchUpdates.Observe(float64(len(batch)))
 	return batch, nil
@@ -77,27 +81,47 @@ func (db *DB) logDue() bool {
 }
 
 // awaitRoom holds the input back while the log is full, or the file nearly:
-// the background work is behind, or the disk refuses it. A file in which
-// nothing can be given back is not waited for: the commit will tell.
+// the background work is behind. A file in which nothing can be given back is
+// not waited for: the commit will tell. Background work that fails for longer
+// than the grace is a disk that refuses; the log takes no more then.
 func (db *DB) awaitRoom(ctx context.Context) error {
-	for db.logFull() || (db.nearlyFull() && !db.stuck.Load()) {
+	for {
+		full := db.logFull()
+		if !full && (!db.nearlyFull() || db.stuck.Load()) {
+			return nil
+		}
 		db.nudge()
+		if f := db.failing.Load(); f != nil && time.Since(f.since) > db.o.Grace {
+			if !full {
+				return nil
+			}
+			db.setDegraded(f.err)
+			db.nextTry = time.Now().Add(retryEvery)
+			return db.notKept()
+		}
 		if db.degraded.Load() != nil {
 			return nil // the commit will tell
 		}
 		select {
 		case <-db.room:
+		case <-db.closing:
+			return store.ErrClosed
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	return nil
+}
+
+// canGive tells whether background work may yet make room in a full file.
+func (db *DB) canGive() bool {
+	f := db.failing.Load()
+	return !db.stuck.Load() && (f == nil || time.Since(f.since) <= db.o.Grace)
 }
 
 // nearlyFull tells whether the file is so large that background work should
 // come first.
 func (db *DB) nearlyFull() bool {
-	return float64(db.usedBytes()) > fullAbove*float64(db.o.MaxDB)
+	return db.usedBytes() > fullAbove.bytes(db)
 }
 
 func (db *DB) nudge() {
@@ -205,21 +229,33 @@ func (db *DB) encodeStaged() {
 // outcome is known when it returns.
 func (db *DB) commitStaged(ctx context.Context) error {
 	deadline := time.Now().Add(db.o.Grace)
+	said := false
 	for {
 		db.writing.Lock()
 		err := db.update(false, db.putStaged)
 		db.writing.Unlock()
+		db.tried.Store(time.Now().UnixMilli())
 		if err == nil {
 			db.setDegraded(nil)
 			return nil
 		}
 		db.metrics.CommitErrors.Inc()
+		if errors.Is(err, berrors.ErrMaxSizeReached) {
+			err = fmt.Errorf("the history file is as large as --max-db allows: %w", err)
+			if db.canGive() {
+				deadline = time.Now().Add(db.o.Grace) // no refusal: the input waits
+				db.nudge()
+			}
+		}
 		if db.degraded.Load() != nil || !time.Now().Before(deadline) {
 			db.setDegraded(err)
 			db.nextTry = time.Now().Add(retryEvery)
 			return db.notKept()
 		}
-		db.log.Warn("a commit failed and is tried again", "err", err)
+		if !said {
+			said = true
+			db.log.Warn("a commit failed and is tried again", "err", err, "for", db.o.Grace)
+		}
 		select {
 		case <-time.After(retrySoon):
 		case <-ctx.Done():
@@ -231,15 +267,19 @@ func (db *DB) commitStaged(ctx context.Context) error {
 const (
 	retrySoon  = 100 * time.Millisecond // within the grace
 	retryEvery = time.Second            // while degraded
+	probeAfter = 3 * time.Second        // without a batch to try, while degraded
 )
 
 func (db *DB) notKept() error {
 	return fmt.Errorf("%w: %s", store.ErrNotKept, *db.degraded.Load())
 }
 
-// probe tries a commit while the disk refuses, so that it is noticed to take
-// them again though nothing comes in.
+// probe tries a commit while the disk refuses and nothing comes in that
+// would: a small one, so it speaks only where no update does.
 func (db *DB) probe() {
+	if db.stuck.Load() || time.Since(time.UnixMilli(db.tried.Load())) < probeAfter {
+		return
+	}
 	db.writing.Lock()
 	defer db.writing.Unlock()
 	err := db.update(false, func(tx *bbolt.Tx) error {

@@ -22,6 +22,7 @@ func (db *DB) AsOf(ctx context.Context, q store.AsOf, yield func(*store.PastEntr
 	}
 	var head uint64
 	err := db.view(func(s *snapshot) error {
+		s.stop = func() error { return db.isClosing(ctx) }
 		head = s.head
 		var rings []*ring
 		for _, r := range s.rings {
@@ -137,6 +138,7 @@ func (db *DB) Kept(ctx context.Context, names []thing.Name, yield func(i int, up
 		return err
 	}
 	return db.view(func(s *snapshot) error {
+		s.stop = func() error { return db.isClosing(ctx) }
 		rings := make([]*ring, len(names))
 		kept := make([]uint64, len(names))
 		want := make(map[uint32]uint64)

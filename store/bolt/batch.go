@@ -193,7 +193,8 @@ func (f *fields) take(n uint64) []byte {
 func decodeBatch(raw []byte, es []entry) ([]entry, error) {
 	f := fields{b: raw}
 	version, n := f.byte(), f.uv()
-	if version != batchVersion || n == 0 || n > uint64(len(raw)) {
+	// Each update takes a byte of six columns at least.
+	if version != batchVersion || n == 0 || n > uint64(len(raw))/6 {
 		return nil, errBatch
 	}
 	if uint64(cap(es)) < n {
@@ -216,7 +217,11 @@ func decodeBatch(raw []byte, es []entry) ([]entry, error) {
 		return nil, errBatch
 	}
 	for i := range es {
-		es[i].id = uint32(f.uv())
+		id := f.uv()
+		if id > math.MaxUint32 {
+			return nil, errBatch
+		}
+		es[i].id = uint32(id)
 	}
 	var k uint64
 	for i := range es {

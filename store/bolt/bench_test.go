@@ -36,7 +36,7 @@ func (w *workload) next() []thing.Update {
 		w.batch[i] = thing.Update{
 			Name: w.names[k], Doc: w.docs[k],
 			Data: fmt.Appendf(w.batch[i].Data[:0], `{"luminance":%.14f,"ratio_busy":%.17f}`, 100*w.rnd.Float64(), w.rnd.Float64()),
-			TS:   1.795e9 + float64(w.n)/1e5, Received: thing.Micros(1795e12 + w.n*10),
+			TS:   1.795e9 + float64(w.n)/1e5, Received: thing.Micros(1795e12) + thing.Micros(w.n)*10,
 		}
 	}
 	return w.batch
@@ -86,7 +86,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 	st := db.Stats()
 	b.Logf("%.1f bytes an update in segments, file %d MiB, %d free pages", float64(st.SegmentBytes)/total, st.FileBytes>>20, st.FreePages)
-	since := thing.Micros(1795e12 + total*99/100*10)
+	since := thing.Micros(1795e12) + total*99/100*10
 	for name, q := range map[string]store.Query{
 		"all": {Tree: true}, "one-thing": {Name: "site.room7.sensor7"}, "newest-percent": {Tree: true, Since: &since},
 	} {

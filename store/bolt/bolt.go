@@ -44,13 +44,15 @@ type Options struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 
+	// readBudget is store.ReadBudget unless a test makes it small.
+	readBudget int64
 	// lazyAge leaves limits by age to Maintain, for tests whose clock jumps.
 	lazyAge bool
 }
 
 // MinMaxDB is the least that MaxDB may be: below it the log and one segment
 // have no room beside each other.
-const MinMaxDB = 16 << 20
+const MinMaxDB = 64 << 20
 
 // DB is one open history. It implements store.Store.
 //
@@ -105,9 +107,15 @@ type DB struct {
 	evicted  atomic.Uint64 // updates evicted, ever
 	degraded atomic.Pointer[string]
 	nextTry  time.Time // while degraded; under appending
+	// tried is when a batch was last tried to commit, in Unix milliseconds.
+	tried atomic.Int64
+	// failing is since when background work fails, nil while it does not.
+	failing atomic.Pointer[failure]
 	// stuck tells that background work found nothing more to give back of a
 	// nearly full file.
 	stuck atomic.Bool
+
+	closeBegun atomic.Bool
 
 	closing  chan struct{}
 	wake     chan struct{} // the log grew to a segment
@@ -127,8 +135,14 @@ func Open(path string, o Options) (*DB, error) {
 	if o.MaxDB < MinMaxDB {
 		return nil, fmt.Errorf("a history of %d bytes at most is too small: at least %d are needed", o.MaxDB, MinMaxDB)
 	}
+	if int64(int(o.MaxDB)) != o.MaxDB {
+		return nil, fmt.Errorf("a history of %d bytes is more than a 32-bit system can map", o.MaxDB)
+	}
 	if o.Grace == 0 {
 		o.Grace = 2 * time.Second
+	}
+	if o.readBudget == 0 {
+		o.readBudget = store.ReadBudget
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -228,17 +242,17 @@ func (l *latest) update(r *ring) thing.Update {
 // Close makes a segment of the log, writes a checkpoint and closes the
 // file. What cannot be written then is found in the log at the next start.
 func (db *DB) Close() error {
+	if db.closeBegun.Swap(true) {
+		return store.ErrClosed
+	}
+	close(db.closing) // an Append that waits for room holds appending
 	db.appending.Lock()
 	defer db.appending.Unlock()
-	select {
-	case <-db.closing:
-		return store.ErrClosed
-	default:
-	}
-	close(db.closing)
 	<-db.finished
 	db.maintaining.Lock()
-	err := db.settleForClose()
+	if err := db.settleForClose(); err != nil {
+		db.log.Warn("the history is not tidied up for the next start, which will take longer", "err", err)
+	}
 	db.maintaining.Unlock()
 
 	db.writing.Lock()
@@ -246,8 +260,9 @@ func (db *DB) Close() error {
 	db.layout.Lock()
 	defer db.layout.Unlock()
 	db.closed = true
+	var err error
 	if db.file != nil {
-		err = errors.Join(err, db.file.close())
+		err = db.file.close()
 		db.file = nil
 	}
 	db.codecs.close()

@@ -88,6 +88,12 @@ func (b *builder) piece(bucket, key []byte, kind byte, raw []byte) int64 {
 	return n
 }
 
+// maxMissing bounds how many updates of a Thing that damage took between two
+// others the index makes up for. They stand in it with size 0, in the block
+// of what follows them, since it says of each Thing only where it begins and
+// how many there are. A longer gap is none, but made up.
+const maxMissing = 1 << 20
+
 // finish encodes index and head.
 func (b *builder) finish() *built {
 	b.endBlock()
@@ -100,7 +106,14 @@ func (b *builder) finish() *built {
 		order[i] = uint64(b.indexed[i].id)<<32 | uint64(i)
 	}
 	slices.Sort(order)
-	blocks, sizes := make([]uint32, 0, len(order)), make([]uint32, 0, len(order))
+	room := len(order)
+	for i := 1; i < len(order); i++ {
+		x, was := &b.indexed[uint32(order[i])], &b.indexed[uint32(order[i-1])]
+		if missing := x.thingSeq - was.thingSeq - 1; x.id == was.id && missing <= maxMissing {
+			room += int(missing)
+		}
+	}
+	blocks, sizes := make([]uint32, 0, room), make([]uint32, 0, room)
 	for _, at := range order {
 		x := &b.indexed[uint32(at)]
 		if n := len(b.entries); n == 0 || b.entries[n-1].id != x.id {
@@ -111,9 +124,17 @@ func (b *builder) finish() *built {
 		}
 		// Both arrays have room for all, so that the entries' slices lie in
 		// them one behind another.
-		blocks, sizes = append(blocks, x.block), append(sizes, x.size)
 		e := &b.entries[len(b.entries)-1]
-		e.blocks, e.sizes = e.blocks[:len(e.blocks)+1], e.sizes[:len(e.sizes)+1]
+		missing := x.thingSeq - e.first - uint64(len(e.sizes))
+		if missing > maxMissing {
+			e.first, e.blocks, e.sizes, missing = x.thingSeq, blocks[len(blocks):], sizes[len(sizes):], 0
+		}
+		for range missing {
+			blocks, sizes = append(blocks, x.block), append(sizes, 0)
+		}
+		blocks, sizes = append(blocks, x.block), append(sizes, x.size)
+		n := len(e.sizes) + int(missing) + 1
+		e.blocks, e.sizes = e.blocks[:n], e.sizes[:n]
 	}
 	if len(b.entries) > 0 {
 		b.putChunk()

@@ -33,7 +33,6 @@ func (db *DB) checkpoint() error {
 	db.mu.RLock()
 	seq, rings := db.head, db.rings
 	db.mu.RUnlock()
-	db.maint.lostDirty = false // only background work loses bytes, and that is here
 	var (
 		parts   [][]byte // envelopes not yet written
 		written uint32
@@ -80,7 +79,9 @@ func (db *DB) checkpoint() error {
 		things += n
 		key := subKey(seq, written+1+uint32(len(parts)))
 		parts = append(parts, db.codecs.envelope(nil, key, kindCheckpoint, codecZstd, raw))
-		if pending += len(parts[len(parts)-1]); pending > checkpointTx {
+		// One that takes the place of another of the same seq does so in one
+		// transaction, however large: half of each would be no checkpoint.
+		if pending += len(parts[len(parts)-1]); pending > checkpointTx && seq != db.maint.checkpointAt {
 			if err := flush(nil); err != nil {
 				return err
 			}
@@ -108,6 +109,7 @@ func (db *DB) checkpoint() error {
 		return err
 	}
 	db.maint.checkpointAt = seq
+	db.maint.lostDirty = false // only background work loses bytes, and that is here
 	return nil
 }
 
@@ -192,7 +194,7 @@ func (db *DB) loadCheckpoint(tx *bbolt.Tx, r *reader) (uint64, error) {
 		loaded, err := db.loadCheckpointAt(r, c, seqs[i])
 		if err == nil {
 			for _, l := range loaded {
-				l.into(db.rings[l.id])
+				l.into(db.ringOf(l.id)) // a name that is lost is no reason to forget the rest
 			}
 			db.maint.checkpointAt = seqs[i]
 			return seqs[i], nil
@@ -242,7 +244,7 @@ func (db *DB) loadCheckpointAt(r *reader, c *bbolt.Cursor, seq uint64) ([]loaded
 		}
 		for range f.uv() {
 			l := f.ring(db.docs.byID)
-			if f.bad || int(l.id) >= len(db.rings) || db.rings[l.id] == nil || l.fk == 0 || l.fk > l.head {
+			if f.bad || uint64(l.id) >= uint64(len(db.rings)) || l.fk == 0 || l.fk > l.head {
 				return nil, damaged(bucketCheckpoint, key, errCheckpoint)
 			}
 			loaded = append(loaded, l)

@@ -48,11 +48,20 @@ func (db *DB) settle(r *ring, upTo uint64, cause metrics.Evict) {
 		case r.bytes <= r.limit.Bytes:
 			return
 		}
-		if len(r.sizes) == 0 && !db.refillSizes(r) {
-			// The index cannot tell: the sum is right, so go by the mean.
-			r.bytes -= r.bytes / int64(r.head-fk+1)
-			db.moveKept(r, fk+1, why)
-			continue
+		if len(r.sizes) == 0 {
+			switch from := db.refillSizes(r); {
+			case from == 0:
+				// The index cannot tell: the sum is right, so go by the mean.
+				r.bytes -= r.bytes / int64(r.head-fk+1)
+				db.moveKept(r, fk+1, why)
+				continue
+			case from > fk:
+				// What comes before was evicted, and its bytes given back, after
+				// the checkpoint that a start found: its sum is none of this.
+				db.moveKept(r, from, why)
+				db.sumBytes(r)
+				continue
+			}
 		}
 		r.bytes -= int64(r.sizes[0])
 		r.sizes = r.sizes[1:]
@@ -69,9 +78,10 @@ func (db *DB) moveKept(r *ring, to uint64, cause metrics.Evict) {
 	}
 }
 
-// refillSizes reads the sizes of the oldest kept updates of a ring from the
-// index, or from what is remembered of the log.
-func (db *DB) refillSizes(r *ring) bool {
+// refillSizes reads the sizes of the oldest updates of a ring that there are
+// from its first kept one on, from the index or from what is remembered of
+// the log. It gives the thing_seq of the first, 0 if there is none.
+func (db *DB) refillSizes(r *ring) (from uint64) {
 	sel := newSelection([]uint32{r.id})
 	fk := r.fk.Load()
 	r.sizes = nil
@@ -82,8 +92,9 @@ func (db *DB) refillSizes(r *ring) bool {
 				continue
 			}
 			err := s.eachIndexed(s.tx, seg, sel, &e, func(e *chunkEntry) bool {
-				if fk >= e.first && fk <= e.last() {
-					sizes := e.sizes[fk-e.first:]
+				if fk <= e.last() {
+					from = max(fk, e.first)
+					sizes := e.sizes[from-e.first:]
 					r.sizes = slices.Clone(sizes[:min(len(sizes), maxSizes)])
 					r.sizesFrom = seg.first
 				}
@@ -96,17 +107,10 @@ func (db *DB) refillSizes(r *ring) bool {
 				return nil
 			}
 		}
-		// The log has the newest of a Thing's updates, up to its head.
-		var logged []uint32
-		for _, rec := range s.records {
-			for i, id := range rec.ids {
-				if id == r.id {
-					logged = append(logged, rec.sizes[i])
-				}
-			}
-		}
-		if first := r.head - uint64(len(logged)) + 1; len(logged) > 0 && fk >= first {
-			sizes := logged[fk-first:]
+		logged := s.loggedSizes(r)
+		if first := r.head - uint64(len(logged)) + 1; len(logged) > 0 {
+			from = max(fk, first)
+			sizes := logged[from-first:]
 			r.sizes = sizes[:min(len(sizes), maxSizes)]
 		}
 		return nil
@@ -114,5 +118,21 @@ func (db *DB) refillSizes(r *ring) bool {
 	if err != nil {
 		db.damage(err)
 	}
-	return len(r.sizes) > 0
+	if len(r.sizes) == 0 {
+		return 0
+	}
+	return from
+}
+
+// loggedSizes gives the sizes of a ring's updates in the log: the newest, up
+// to its head.
+func (s *snapshot) loggedSizes(r *ring) (sizes []uint32) {
+	for _, rec := range s.records {
+		for i, id := range rec.ids {
+			if id == r.id {
+				sizes = append(sizes, rec.sizes[i])
+			}
+		}
+	}
+	return sizes
 }

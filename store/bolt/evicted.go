@@ -131,6 +131,9 @@ func (r *reading) stillThere(sel *selection, yield func(*entry)) error {
 		if skip(&rec.unit) || !r.mentionsAny(rec, sel) {
 			continue
 		}
+		if err := r.stopped(); err != nil {
+			return err
+		}
 		es, err := r.readLog(c, rec, r.entries)
 		if err != nil {
 			r.damage(err)

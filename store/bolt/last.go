@@ -65,6 +65,9 @@ func (s *snapshot) backward(sel *selection, enter func(*unit) bool, yield func(*
 		if !enter(&rec.unit) || !s.mentionsAny(rec, sel) {
 			continue
 		}
+		if err := s.stopped(); err != nil {
+			return err
+		}
 		es, err := s.readLog(c, rec, s.entries)
 		if err != nil {
 			s.damage(err)
@@ -77,6 +80,9 @@ func (s *snapshot) backward(sel *selection, enter func(*unit) bool, yield func(*
 	for _, seg := range slices.Backward(s.segs) {
 		if seg.count == 0 || !enter(&seg.unit) {
 			continue
+		}
+		if err := s.stopped(); err != nil {
+			return err
 		}
 		var err error
 		if sel != nil {
@@ -93,6 +99,9 @@ func (s *snapshot) backward(sel *selection, enter func(*unit) bool, yield func(*
 		for no, b := range slices.Backward(table) {
 			if !enter(&b) || (sel != nil && (no >= len(wanted) || !wanted[no])) {
 				continue
+			}
+			if err := s.stopped(); err != nil {
+				return err
 			}
 			es, err := s.readBlock(blocks, seg, no, b, s.entries)
 			if err != nil {

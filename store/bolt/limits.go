@@ -38,12 +38,21 @@ func (r *reader) loadLimits(tx *bbolt.Tx) (*limits, error) {
 	return l, nil
 }
 
+// ageUS is an age as it is written: Unlimited is a nanosecond less than none,
+// which in microseconds would be no limit set.
+func ageUS(age time.Duration) int64 {
+	if age < 0 {
+		return store.Unlimited
+	}
+	return age.Microseconds()
+}
+
 // putLimits writes the limits in force. Under writing.
 func (db *DB) putLimits(tx *bbolt.Tx) error {
 	l := limits{Rules: []savedRule{}}
 	for _, r := range db.rules.All() {
 		l.Rules = append(l.Rules, savedRule{
-			Prefix: r.Prefix, Count: r.Limit.Count, AgeUS: r.Limit.Age.Microseconds(), Bytes: r.Limit.Bytes,
+			Prefix: r.Prefix, Count: r.Limit.Count, AgeUS: ageUS(r.Limit.Age), Bytes: r.Limit.Bytes,
 		})
 	}
 	raw, err := json.Marshal(&l)
@@ -65,9 +74,11 @@ func (db *DB) applyLimits(old *limits) error {
 	changed := !old.same(wanted)
 	var was []store.Rule
 	for _, r := range old.Rules {
-		was = append(was, store.Rule{Prefix: r.Prefix, Limit: store.Limit{
-			Count: r.Count, Age: time.Duration(r.AgeUS) * time.Microsecond, Bytes: r.Bytes,
-		}})
+		age := time.Duration(r.AgeUS) * time.Microsecond
+		if r.AgeUS < 0 {
+			age = store.Unlimited
+		}
+		was = append(was, store.Rule{Prefix: r.Prefix, Limit: store.Limit{Count: r.Count, Age: age, Bytes: r.Bytes}})
 	}
 	rules, err := store.NewRules(was)
 	if err != nil {
@@ -89,9 +100,7 @@ func (db *DB) applyLimits(old *limits) error {
 			hadBytes := r.limit.Bytes > 0
 			db.limitsOf(r)
 			if r.limit.Bytes > 0 && !hadBytes {
-				if err := db.sumBytes(r); err != nil {
-					return err
-				}
+				db.sumBytes(r)
 			}
 			db.settle(r, 0, metrics.EvictBytes)
 		}
@@ -117,7 +126,7 @@ func (l *limits) same(rules *store.Rules) bool {
 	for i, r := range all {
 		o := l.Rules[i]
 		if o.Prefix != r.Prefix || o.Count != r.Limit.Count || o.Bytes != r.Limit.Bytes ||
-			o.AgeUS != r.Limit.Age.Microseconds() {
+			o.AgeUS != ageUS(r.Limit.Age) {
 			return false
 		}
 	}
@@ -140,39 +149,38 @@ func (db *DB) holdLimits() error {
 }
 
 // sumBytes adds up what is kept of a ring that has a byte limit for the
-// first time.
-func (db *DB) sumBytes(r *ring) error {
+// first time, or whose sum is lost.
+func (db *DB) sumBytes(r *ring) {
 	fk := r.fk.Load()
-	r.bytes = 0
-	return db.view(func(s *snapshot) error {
+	var sum int64
+	err := db.view(func(s *snapshot) error {
+		sel := newSelection([]uint32{r.id})
 		var e chunkEntry
 		for _, seg := range s.segs {
-			err := s.eachIndexed(s.tx, seg, newSelection([]uint32{r.id}), &e, func(e *chunkEntry) bool {
+			err := s.eachIndexed(s.tx, seg, sel, &e, func(e *chunkEntry) bool {
 				for i, size := range e.sizes {
 					if e.first+uint64(i) >= fk {
-						r.bytes += int64(size)
+						sum += int64(size)
 					}
 				}
 				return true
 			})
 			if err != nil {
-				db.damage(err)
+				s.damage(err)
 			}
 		}
-		var logged []uint32
-		for _, rec := range s.records {
-			for i, id := range rec.ids {
-				if id == r.id {
-					logged = append(logged, rec.sizes[i])
-				}
-			}
-		}
+		logged := s.loggedSizes(r)
 		first := r.head - uint64(len(logged)) + 1
 		for i, size := range logged {
 			if first+uint64(i) >= fk {
-				r.bytes += int64(size)
+				sum += int64(size)
 			}
 		}
 		return nil
 	})
+	if err != nil {
+		db.damage(err)
+		return
+	}
+	r.bytes = sum
 }

@@ -53,9 +53,13 @@ func (db *DB) loadDocs(tx *bbolt.Tx) {
 }
 
 func (db *DB) loadNames(tx *bbolt.Tx) {
+	given := uint32(len(db.rings))
 	eachNumbered(tx.Bucket(bucketThings), func(id uint32, name []byte, ok bool) {
 		if !ok || !thing.ValidName(name) {
 			db.damage(damaged(bucketThings, idKey(id), errors.New("checksum does not match")))
+			if id >= given {
+				return // the id itself is damaged: it was never given
+			}
 			// Its updates have no name any more; one that stands for it keeps
 			// them apart from everybody else's.
 			name = []byte("damaged.t" + strconv.Itoa(int(id)))
@@ -83,12 +87,12 @@ func eachNumbered(b *bbolt.Bucket, yield func(id uint32, value []byte, ok bool))
 
 // loadSegments reads the heads. A range without a readable head becomes a
 // segment that holds nothing.
-func (db *DB) loadSegments(tx *bbolt.Tx, r *reader) error {
+func (db *DB) loadSegments(tx *bbolt.Tx, r *reader) {
 	b := tx.Bucket(bucketHeads)
 	c, starts := b.Cursor(), b.Cursor()
 	next := uint64(1)
 	gap := func(to uint64) {
-		db.segs = append(db.segs, &segment{unit: unit{first: next, last: to, span: emptySpan()}})
+		db.segs = append(db.segs, &segment{unit: unit{first: next, last: to, span: emptySpan()}, damaged: true})
 		next = to + 1
 	}
 	var blocks []unit
@@ -120,7 +124,6 @@ func (db *DB) loadSegments(tx *bbolt.Tx, r *reader) error {
 		db.segs = append(db.segs, seg)
 		next = u.last + 1
 	}
-	return nil
 }
 
 // behind is the seq up to which segments reach.
@@ -131,18 +134,21 @@ func (db *DB) behind() uint64 {
 	return db.segs[len(db.segs)-1].last
 }
 
-// replaySegments applies what segments hold behind seq from.
-func (db *DB) replaySegments(tx *bbolt.Tx, r *reader, from uint64) error {
+// replaySegments applies what segments hold behind seq from. It tells
+// whether something of that could not be read.
+func (db *DB) replaySegments(tx *bbolt.Tx, r *reader, from uint64) (holed bool) {
 	c := tx.Bucket(bucketBlocks).Cursor()
 	var blocks []unit
 	var es []entry
 	for _, seg := range db.segs {
 		if seg.last <= from || seg.count == 0 {
+			holed = holed || (seg.damaged && seg.last > from)
 			continue
 		}
 		var err error
 		if blocks, err = r.loadBlocks(tx, seg, blocks); err != nil {
 			db.damage(err)
+			holed = true
 			continue
 		}
 		for no, b := range blocks {
@@ -152,25 +158,28 @@ func (db *DB) replaySegments(tx *bbolt.Tx, r *reader, from uint64) error {
 			got, err := r.readBlock(c, seg, no, b, es)
 			if err != nil {
 				db.damage(err)
+				holed = true
 				continue
 			}
 			es = got
-			db.replay(es)
+			db.replay(es, holed)
 		}
 	}
-	return nil
+	return holed
 }
 
-// replay applies committed entries to the rings.
-func (db *DB) replay(es []entry) {
+// replay applies committed entries to the rings. holed tells that something
+// before them could not be read.
+func (db *DB) replay(es []entry, holed bool) {
 	for i := range es {
 		e := &es[i]
 		r := db.ringOf(e.id)
 		if e.thingSeq <= r.head {
 			continue
 		}
-		if e.thingSeq > r.head+1 {
-			// What came between was evicted before it was made a segment.
+		if e.thingSeq > r.head+1 && (!holed || r.head == 0) {
+			// What came between was evicted before it was made a segment. Where
+			// damage may have taken it, what is older is no worse for that.
 			r.fk.Store(e.thingSeq)
 			r.bytes = 0
 		}
@@ -206,8 +215,8 @@ func (db *DB) ringOf(id uint32) *ring {
 }
 
 // loadLog reads the log, applies what is behind seq from and remembers what
-// would else mean reading it again.
-func (db *DB) loadLog(tx *bbolt.Tx, r *reader, from uint64) error {
+// would else mean reading it again. holed is what replaySegments told.
+func (db *DB) loadLog(tx *bbolt.Tx, r *reader, holed bool) {
 	b := tx.Bucket(bucketLog)
 	c, starts := b.Cursor(), b.Cursor()
 	next := db.behind() + 1
@@ -232,6 +241,7 @@ func (db *DB) loadLog(tx *bbolt.Tx, r *reader, from uint64) error {
 		}
 		if first > next {
 			db.damage(damaged(bucketLog, seqKey(next), fmt.Errorf("nothing up to seq %d", first-1)))
+			holed = true
 		}
 		es = got
 		var stored int64
@@ -240,7 +250,7 @@ func (db *DB) loadLog(tx *bbolt.Tx, r *reader, from uint64) error {
 		}
 		db.records = append(db.records, newLogRecord(es, db.docs.byID, stored))
 		next = es[len(es)-1].seq + 1
-		db.replay(es)
+		db.replay(es, holed)
 	}
 	for _, rec := range db.records {
 		db.logged.count += rec.count
@@ -251,7 +261,6 @@ func (db *DB) loadLog(tx *bbolt.Tx, r *reader, from uint64) error {
 	} else if last < db.head {
 		db.damage(damaged(bucketLog, seqKey(last+1), fmt.Errorf("nothing up to seq %d, which was committed", db.head)))
 	}
-	return nil
 }
 
 func newLogRecord(es []entry, docs [][]byte, stored int64) *logRecord {

@@ -14,6 +14,7 @@ func (s *snapshot) locate(want map[uint32]uint64, known func(id uint32, u *unit)
 			}
 		}
 	}
+	sel := selectionOf(want) // what is settled may stay in it for a while
 	blocks := s.tx.Bucket(bucketBlocks).Cursor()
 	for _, seg := range s.segs {
 		if len(want) == 0 {
@@ -22,7 +23,13 @@ func (s *snapshot) locate(want map[uint32]uint64, known func(id uint32, u *unit)
 		if seg.count == 0 {
 			continue
 		}
-		if err := s.locateIn(seg, want, known, func(no int, b unit) {
+		if err := s.stopped(); err != nil {
+			return err
+		}
+		if len(want) < len(sel.ids)/2 {
+			sel = selectionOf(want)
+		}
+		if err := s.locateIn(seg, sel, want, known, func(no int, b unit) {
 			es, err := s.readBlock(blocks, seg, no, b, s.entries)
 			if err != nil {
 				s.damage(err)
@@ -38,8 +45,11 @@ func (s *snapshot) locate(want map[uint32]uint64, known func(id uint32, u *unit)
 		if len(want) == 0 {
 			return nil
 		}
-		if !s.mentionsAny(rec, selectionOf(want)) {
+		if !mentionsWanted(rec, want) {
 			continue
+		}
+		if err := s.stopped(); err != nil {
+			return err
 		}
 		es, err := s.readLog(c, rec, s.entries)
 		if err != nil {
@@ -51,6 +61,15 @@ func (s *snapshot) locate(want map[uint32]uint64, known func(id uint32, u *unit)
 	return nil
 }
 
+func mentionsWanted(rec *logRecord, want map[uint32]uint64) bool {
+	for _, id := range rec.ids {
+		if _, ok := want[id]; ok {
+			return true
+		}
+	}
+	return false
+}
+
 func selectionOf(want map[uint32]uint64) *selection {
 	ids := make([]uint32, 0, len(want))
 	for id := range want {
@@ -60,11 +79,11 @@ func selectionOf(want map[uint32]uint64) *selection {
 }
 
 // locateIn reads the blocks of one segment in which something wanted lies.
-func (s *snapshot) locateIn(seg *segment, want map[uint32]uint64, known func(uint32, *unit) bool, read func(no int, b unit)) error {
+func (s *snapshot) locateIn(seg *segment, sel *selection, want map[uint32]uint64, known func(uint32, *unit) bool, read func(no int, b unit)) error {
 	at := make(map[uint32]int) // block number by Thing id
 	var e chunkEntry
-	err := s.eachIndexed(s.tx, seg, selectionOf(want), &e, func(e *chunkEntry) bool {
-		if n := want[e.id]; n >= e.first && n <= e.last() {
+	err := s.eachIndexed(s.tx, seg, sel, &e, func(e *chunkEntry) bool {
+		if n, ok := want[e.id]; ok && n >= e.first && n <= e.last() {
 			at[e.id] = int(e.blocks[n-e.first])
 		}
 		return true

@@ -34,6 +34,12 @@ const (
 	manyFreePages = 16384
 )
 
+// failure is an error that background work keeps meeting.
+type failure struct {
+	since time.Time
+	err   error
+}
+
 // maintain does the background work until Close.
 func (db *DB) maintain() {
 	defer close(db.finished)
@@ -59,6 +65,11 @@ func (db *DB) maintain() {
 		if db.degraded.Load() != nil {
 			db.probe()
 		}
+		if err == nil {
+			db.failing.Store(nil)
+		} else if db.failing.Load() == nil {
+			db.failing.Store(&failure{since: time.Now(), err: err})
+		}
 		db.stuck.Store(err == nil && db.nearlyFull())
 		db.giveRoom()
 		// After a failure only the next tick tries again.
@@ -72,8 +83,10 @@ func (db *DB) maintain() {
 // file too full for a segment is no reason not to make room in it.
 func (db *DB) round() error {
 	for db.segmentDue() {
-		if _, err := db.seal(); err != nil {
+		if more, err := db.seal(); err != nil {
 			return errors.Join(err, db.holdSize(), db.reclaimAll())
+		} else if !more {
+			break
 		}
 	}
 	if !db.o.lazyAge && db.ageDue() {
@@ -102,7 +115,7 @@ func (db *DB) round() error {
 }
 
 // reclaimLimit is how much segments may take in any case.
-func (db *DB) reclaimLimit() int64 { return int64(reclaimAbove * float64(db.o.MaxDB)) }
+func (db *DB) reclaimLimit() int64 { return reclaimAbove.bytes(db) }
 
 func (db *DB) reclaimAll() error {
 	for {

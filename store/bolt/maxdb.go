@@ -4,18 +4,32 @@ import (
 	"tbhist/metrics"
 )
 
-// The file may take MaxDB. Above evictAbove of that in use, what is oldest
-// is evicted until evictTo is; between them background work has room to
-// move segments about, and bbolt to leave pages free.
-const (
-	evictAbove   = 0.80
-	evictTo      = 0.70
-	reclaimAbove = 0.75
-	fullAbove    = 0.85 // here the input waits
-	// perUpdate is what an update costs beyond its bytes when the share of a
-	// Thing is worked out.
-	perUpdate = 24
+// level is how much of the file may be in use before something is done
+// about it: a share of MaxDB, and in a small file no more than leaves room for
+// so many segments, since what makes room needs some itself.
+type level struct {
+	share float64
+	room  int64 // segments
+}
+
+// Above evictAbove what is oldest is evicted until evictTo is in use; above
+// reclaimAbove segments are rewritten for little; above fullAbove the input
+// waits.
+var (
+	evictTo      = level{0.70, 7}
+	reclaimAbove = level{0.75, 6}
+	evictAbove   = level{0.80, 5}
+	fullAbove    = level{0.85, 4}
 )
+
+// perUpdate is what an update costs beyond its bytes when the share of a
+// Thing is worked out.
+const perUpdate = 24
+
+// bytes gives the level in a file.
+func (l level) bytes(db *DB) int64 {
+	return min(int64(l.share*float64(db.o.MaxDB)), db.o.MaxDB-l.room*db.segmentBytes())
+}
 
 // usedBytes is the size of the pages in use.
 func (db *DB) usedBytes() int64 {
@@ -29,16 +43,20 @@ func (db *DB) usedBytes() int64 {
 // be reclaimed.
 func (db *DB) holdSize() error {
 	used := db.usedBytes()
-	if float64(used) <= evictAbove*float64(db.o.MaxDB) {
+	if used <= evictAbove.bytes(db) {
 		return nil
 	}
-	// What is dead already counts first: it only has to be reclaimed.
+	// What is dead already counts first: it only has to be reclaimed. Count it
+	// now: by an older count live updates would go in place of dead ones.
+	if err := db.recountAll(); err != nil {
+		return err
+	}
 	var taken, live int64
 	for _, seg := range db.segments() {
 		taken += seg.bytes
 		live += seg.liveBytes.Load()
 	}
-	excess := used - (taken - live) - int64(evictTo*float64(db.o.MaxDB))
+	excess := used - (taken - live) - evictTo.bytes(db)
 	if excess <= 0 {
 		return nil
 	}
@@ -52,12 +70,14 @@ func (db *DB) holdSize() error {
 		if r.limit.Bytes > 0 {
 			r.agedOut = max(r.agedOut, n-1)
 		}
+		r.forced = true
 		db.settle(r, n, metrics.EvictMaxDB)
 	}
+	db.maint.agedDirty = true
 	db.evicting.Unlock()
 	db.log.Warn("the history file is nearly as large as it may be: the oldest updates were evicted",
 		"evicted", db.evicted.Load()-before, "max_db", db.o.MaxDB)
-	return db.checkpoint()
+	return db.saveAged()
 }
 
 // chooseOldest finds about excess stored bytes of the oldest updates of
@@ -88,8 +108,10 @@ func (db *DB) chooseOldest(excess int64) (map[*ring]uint64, error) {
 		if things == 0 || stored == 0 {
 			return nil
 		}
-		share := total / things
-		todo := int64(float64(excess) * float64(total) / float64(stored))
+		// The share is of what will be left: by one of what there is now, Things
+		// that are alike could give next to nothing.
+		todo := min(int64(float64(excess)*float64(total)/float64(stored)), total)
+		share := (total - todo) / things
 		for _, seg := range s.segs {
 			if todo <= 0 {
 				return nil

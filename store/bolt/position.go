@@ -28,7 +28,10 @@ func (db *DB) position(q store.Query) (*position, error) {
 	if q.Resume == nil {
 		return &position{first: true, after: q.After}, nil
 	}
-	p, ok := parsePosition(q.Resume, db.epoch)
+	db.mu.RLock()
+	things := len(db.rings)
+	db.mu.RUnlock()
+	p, ok := parsePosition(q.Resume, db.epoch, things)
 	if !ok || (q.Last > 0) != (p.upTo != 0) {
 		return nil, store.ErrBadResume
 	}
@@ -60,7 +63,9 @@ func (p *position) append(epoch string) []byte {
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-func parsePosition(b []byte, epoch string) (*position, bool) {
+// parsePosition is append's inverse. Anybody can make up such bytes, and few
+// of them can stand for many bounds: more than there are Things are none.
+func parsePosition(b []byte, epoch string, things int) (*position, bool) {
 	n := len(b) - 4
 	if n < 1+len(epoch) || b[0] != positionVersion || string(b[1:1+len(epoch)]) != epoch ||
 		crc32.Checksum(b[:n], castagnoli) != binary.BigEndian.Uint32(b[n:]) {
@@ -68,7 +73,7 @@ func parsePosition(b []byte, epoch string) (*position, bool) {
 	}
 	f := fields{b: b[1+len(epoch) : n]}
 	p := &position{after: f.uv(), given: f.uv(), evicted: f.uv(), upTo: f.uv()}
-	if size, err := s2.DecodedLen(f.b); f.bad || err != nil || size > 16<<20 {
+	if size, err := s2.DecodedLen(f.b); f.bad || err != nil || size > things*2*binary.MaxVarintLen64 {
 		return nil, false
 	}
 	bounds, err := s2.Decode(nil, f.b)
@@ -77,10 +82,16 @@ func parsePosition(b []byte, epoch string) (*position, bool) {
 	}
 	p.from = make(map[uint32]uint64)
 	f = fields{b: bounds}
-	var id uint32
-	for len(f.b) > 0 && !f.bad {
-		id += uint32(f.uv())
-		p.from[id] = f.uv()
+	var id uint64
+	for first := true; len(f.b) > 0; first = false {
+		step := f.uv()
+		if f.bad || step >= uint64(things) || (step == 0 && !first) {
+			return nil, false
+		}
+		if id += step; id >= uint64(things) {
+			return nil, false
+		}
+		p.from[uint32(id)] = f.uv()
 	}
 	return p, !f.bad
 }

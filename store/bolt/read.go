@@ -37,6 +37,7 @@ func (db *DB) Read(ctx context.Context, q store.Query, yield func(*thing.Update)
 	var page store.Page
 	err = db.viewWith(q.Last > 0 && pos.first, func(s *snapshot) error {
 		r := &reading{snapshot: s, ctx: ctx, db: db, q: q, pos: pos, yield: yield, at: pos.after}
+		s.stop = func() error { return db.isClosing(ctx) }
 		r.sel = s.choose(q)
 		r.upTo = s.head
 		if q.UpTo != 0 {
@@ -81,6 +82,9 @@ func (r *reading) run() error {
 	if err := r.countEvicted(evicted); err != nil {
 		return err
 	}
+	// What bounds and counting read is not the page's: while rings turn, each
+	// page counts again, and would end before it had begun.
+	r.bytes = 0
 	if err := r.walk(); err != nil {
 		return err
 	}
@@ -154,6 +158,7 @@ func (r *reading) walk() error {
 	}
 	var table []unit
 	var wanted []bool
+	start := r.at
 	blocks := r.tx.Bucket(bucketBlocks).Cursor()
 	from := sort.Search(len(r.segs), func(i int) bool { return r.segs[i].last > r.at })
 	for _, seg := range r.segs[from:] {
@@ -161,20 +166,29 @@ func (r *reading) walk() error {
 			return nil
 		}
 		if seg.count == 0 || !r.overlaps(&seg.unit) {
+			r.passed(&seg.unit)
 			continue
+		}
+		// Indexes count too, and a page that they end is behind them: the next
+		// may not begin with them again.
+		if err := r.check(); err != nil || r.ended {
+			return err
 		}
 		var err error
 		if r.sel.few() {
 			if wanted, err = r.liveBlocks(seg, r.sel, wanted); err != nil {
 				r.damage(err)
+				r.passed(&seg.unit)
 				continue
 			}
 			if len(wanted) == 0 {
+				r.passed(&seg.unit)
 				continue
 			}
 		}
 		if table, err = r.loadBlocks(r.tx, seg, table); err != nil {
 			r.damage(err)
+			r.passed(&seg.unit)
 			continue
 		}
 		for no := range table {
@@ -185,9 +199,13 @@ func (r *reading) walk() error {
 			if b.first > r.upTo {
 				return nil
 			}
-			if err := r.check(); err != nil || r.ended {
+			if err := r.check(); err != nil {
 				return err
 			}
+			if r.ended && r.at > start {
+				return nil
+			}
+			r.ended = false // one block at least
 			es, err := r.readBlock(blocks, seg, no, *b, r.entries)
 			if err != nil {
 				r.damage(err)
@@ -198,9 +216,13 @@ func (r *reading) walk() error {
 				return nil
 			}
 		}
+		r.passed(&seg.unit)
 	}
 	return r.walkLog()
 }
+
+// passed notes that everything up to the end of a unit was looked at.
+func (r *reading) passed(u *unit) { r.at = max(r.at, min(u.last, r.upTo)) }
 
 func (r *reading) walkLog() error {
 	c := r.tx.Bucket(bucketLog).Cursor()
@@ -210,6 +232,7 @@ func (r *reading) walkLog() error {
 			return nil
 		}
 		if !r.overlaps(&rec.unit) || !r.mentions(rec) {
+			r.passed(&rec.unit)
 			continue
 		}
 		if err := r.check(); err != nil || r.ended {
@@ -232,7 +255,7 @@ func (r *reading) check() error {
 	if err := r.db.isClosing(r.ctx); err != nil {
 		return err
 	}
-	r.ended = r.bytes > store.ReadBudget
+	r.ended = r.bytes > r.db.o.readBudget
 	return nil
 }
 
@@ -279,8 +302,8 @@ func (s *snapshot) blocksWith(seg *segment, sel *selection, wanted []bool, want 
 	err := s.eachIndexed(s.tx, seg, sel, &e, func(e *chunkEntry) bool {
 		fk := s.rings[e.id].fk.Load()
 		for i, no := range e.blocks {
-			if !want(e.first+uint64(i), fk) {
-				continue
+			if !want(e.first+uint64(i), fk) || uint64(no) >= uint64(seg.count) {
+				continue // there are no more blocks than updates
 			}
 			for int(no) >= len(wanted) {
 				wanted = append(wanted, false)

@@ -1,9 +1,12 @@
 package bolt
 
 import (
+	"errors"
 	"slices"
 
 	"go.etcd.io/bbolt"
+
+	"tbhist/store"
 )
 
 const (
@@ -73,9 +76,31 @@ func (db *DB) recount() error {
 		return 1
 	})
 	due = append(due, stale[:min(len(stale), recounts)]...)
-	for _, seg := range due {
-		if err := db.view(func(s *snapshot) error { return s.countLive(seg) }); err != nil {
+	return db.count(due, evicted)
+}
+
+// recountAll brings what is known of liveness up to date wherever something
+// may have changed.
+func (db *DB) recountAll() error {
+	evicted := db.evicted.Load()
+	var due []*segment
+	for _, seg := range db.segments() {
+		if seg.count > 0 && seg.live.Load() > 0 && seg.countedAt != evicted {
+			due = append(due, seg)
+		}
+	}
+	return db.count(due, evicted)
+}
+
+func (db *DB) count(segs []*segment, evicted uint64) error {
+	for _, seg := range segs {
+		err := db.view(func(s *snapshot) error { return s.countLive(seg) })
+		var damage *store.CorruptionError
+		switch {
+		case errors.As(err, &damage):
 			db.damage(err)
+		case err != nil:
+			return err // the file is away, or closed
 		}
 		seg.countedAt = evicted
 	}
@@ -98,10 +123,11 @@ func (s *snapshot) countLive(seg *segment) error {
 	var e chunkEntry
 	seg.witness.thingSeq = 0
 	err := s.eachIndexed(s.tx, seg, nil, &e, func(e *chunkEntry) bool {
-		if int(e.id) >= len(s.rings) || s.rings[e.id] == nil {
+		r := s.ring(e.id)
+		if r == nil {
 			return true
 		}
-		fk := s.rings[e.id].fk.Load()
+		fk := r.fk.Load()
 		if fk > e.last() {
 			return true
 		}
@@ -115,6 +141,7 @@ func (s *snapshot) countLive(seg *segment) error {
 	if err != nil {
 		return err
 	}
+	live = min(live, uint64(seg.count)) // the index makes up for damage (builder.finish)
 	seg.live.Store(int64(live))
 	seg.liveBytes.Store(int64(float64(seg.bytes) * float64(live) / float64(seg.count)))
 	return nil
@@ -195,10 +222,11 @@ func (db *DB) rewrite(segs []*segment) error {
 	var out *built
 	err := db.view(func(s *snapshot) error {
 		b := newBuilder(db.codecs, s.docs, segs[0].first, segs[len(segs)-1].last)
+		kept := s.firstKept()
 		for _, seg := range segs {
 			err := s.blocksOf(seg, func(es []entry) {
 				for i := range es {
-					if r := s.ring(es[i].id); r != nil && es[i].thingSeq >= r.fk.Load() {
+					if kept.has(&es[i]) {
 						b.add(&es[i])
 					}
 				}
@@ -218,7 +246,7 @@ func (db *DB) rewrite(segs []*segment) error {
 }
 
 func (s *snapshot) ring(id uint32) *ring {
-	if int(id) >= len(s.rings) {
+	if uint64(id) >= uint64(len(s.rings)) {
 		return nil
 	}
 	return s.rings[id]

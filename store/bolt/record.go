@@ -160,10 +160,10 @@ func (r *reader) readAt(bucket []byte, c *bbolt.Cursor, key []byte, kind byte, v
 	if len(v) < envelopeBytes {
 		return nil, damaged(bucket, key, errors.New("cut short"))
 	}
-	stored, raw := int(binary.BigEndian.Uint32(v[4:])), int(binary.BigEndian.Uint32(v[8:]))
-	if raw > maxRaw || stored > maxRaw || v[1] != kind {
+	if binary.BigEndian.Uint32(v[4:]) > maxRaw || binary.BigEndian.Uint32(v[8:]) > maxRaw || v[1] != kind {
 		return nil, damaged(bucket, key, fmt.Errorf("envelope % x", v[:envelopeBytes]))
 	}
+	stored, raw := int(binary.BigEndian.Uint32(v[4:])), int(binary.BigEndian.Uint32(v[8:]))
 	total := envelopeBytes + stored
 	record := v
 	if len(v) < total {

@@ -56,19 +56,12 @@ func (db *DB) recover() error {
 		}
 		db.loadDocs(tx)
 		db.loadNames(tx)
-		if err := db.loadSegments(tx, r); err != nil {
-			return err
-		}
+		db.loadSegments(tx, r)
 		from, err := db.loadCheckpoint(tx, r)
 		if err != nil {
 			return err
 		}
-		if err := db.replaySegments(tx, r, from); err != nil {
-			return err
-		}
-		if err := db.loadLog(tx, r, from); err != nil {
-			return err
-		}
+		db.loadLog(tx, r, db.replaySegments(tx, r, from))
 		db.loadAged(tx, r)
 		return nil
 	})
@@ -132,7 +125,10 @@ func (db *DB) create() error {
 func (db *DB) dropEmptyRings() {
 	for id, r := range db.rings {
 		if r != nil && r.head == 0 {
-			delete(db.names, r.name)
+			// The Thing may have begun anew under another id.
+			if db.names[r.name] == r {
+				delete(db.names, r.name)
+			}
 			db.rings[id] = nil
 		}
 	}

@@ -35,6 +35,9 @@ type ring struct {
 	sizesFrom uint64
 	// agedOut is the newest thing_seq whose age evicts it.
 	agedOut uint64
+	// forced tells that the size of the file evicted some of it, or age before
+	// a start: putAged keeps that. The background work's own.
+	forced bool
 	// unsettled marks a ring in stage.byBytes.
 	unsettled bool
 
@@ -94,7 +97,7 @@ func docBudget(things int) int { return 16384 + 4*things }
 // size is what byte limits count of an entry.
 func (e *entry) size(docs [][]byte) uint32 {
 	n := len(e.data) + len(e.inline)
-	if e.doc >= docIDs && int(e.doc-docIDs) < len(docs) {
+	if e.doc >= docIDs && uint64(e.doc-docIDs) < uint64(len(docs)) {
 		n += len(docs[e.doc-docIDs])
 	}
 	return uint32(n)
@@ -107,7 +110,7 @@ func (e *entry) docBytes(docs [][]byte) []byte {
 		return nil
 	case e.doc == docInline:
 		return e.inline
-	case int(e.doc-docIDs) < len(docs):
+	case uint64(e.doc-docIDs) < uint64(len(docs)):
 		return docs[e.doc-docIDs]
 	}
 	return nil

@@ -29,6 +29,7 @@ func (db *DB) seal() (bool, error) {
 			first = s.segs[n-1].last + 1
 		}
 		b := newBuilder(db.codecs, s.docs, first, s.records[taken-1].last)
+		kept := s.firstKept()
 		c := s.tx.Bucket(bucketLog).Cursor()
 		for _, rec := range s.records[:taken] {
 			got, err := s.readLog(c, rec, s.entries)
@@ -39,7 +40,7 @@ func (db *DB) seal() (bool, error) {
 			s.entries = got
 			for i := range got {
 				e := &got[i]
-				if e.thingSeq >= s.rings[e.id].fk.Load() {
+				if kept.has(e) {
 					b.add(e)
 				} else {
 					gone.add(e)
@@ -53,7 +54,16 @@ func (db *DB) seal() (bool, error) {
 		return false, err
 	}
 	err = db.restructure(func(tx *bbolt.Tx) error {
+		// Where damage took the head of a last segment, the range has what is
+		// left of it: its index may not be taken for the new one's.
+		if err := deleteSegments(tx, out.first, out.last); err != nil {
+			return err
+		}
 		if err := out.put(tx); err != nil {
+			return err
+		}
+		// What age evicted of these updates is not in the segment.
+		if err := db.putAged(tx); err != nil {
 			return err
 		}
 		return deleteRecords(tx.Bucket(bucketLog), seqKey(0), seqKey(out.last+1))
@@ -69,6 +79,7 @@ func (db *DB) seal() (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	db.maint.agedDirty = false
 	db.giveRoom()
 	return true, nil
 }

@@ -51,6 +51,10 @@ type segment struct {
 	liveBytes atomic.Int64
 	// countedAt is DB.evicted at that time.
 	countedAt uint64
+	// ageDue: no limit by age evicts anything of it before. 0 while unknown.
+	ageDue thing.Micros
+	// damaged tells that it stands for a range of which nothing could be read.
+	damaged bool
 	// witness is an update that was kept then: while it is, the segment is
 	// not dead.
 	witness struct {
@@ -190,7 +194,7 @@ func eachInChunk(raw []byte, e *chunkEntry, want func(id uint32) bool, yield fun
 		e.id += uint32(f.uv())
 		e.first = f.uv()
 		c := f.uv()
-		if f.bad || c > uint64(len(f.b)) {
+		if f.bad || c > uint64(len(f.b)) || c == 0 || e.first == 0 || e.first+c < c {
 			return false, errChunk
 		}
 		if want != nil && !want(e.id) {

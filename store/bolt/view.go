@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"errors"
+	"math"
 
 	"go.etcd.io/bbolt"
 
@@ -23,7 +24,35 @@ type snapshot struct {
 	// logStart is the seq up to which segments reach.
 	logStart uint64
 	damage   func(error)
+	// stop, unless nil, says why a long walk should end.
+	stop func() error
 }
+
+func (s *snapshot) stopped() error {
+	if s.stop == nil {
+		return nil
+	}
+	return s.stop()
+}
+
+// firstKept is the first kept thing_seq of each Thing at one moment, by id.
+// Whoever writes a segment goes by it: with limits that move meanwhile, an
+// older update of a Thing could be taken and a newer one left out, and the
+// index says of each Thing only where it begins and how many there are.
+type firstKept []uint64
+
+func (s *snapshot) firstKept() firstKept {
+	kept := make(firstKept, len(s.rings))
+	for id, r := range s.rings {
+		kept[id] = math.MaxUint64
+		if r != nil {
+			kept[id] = r.fk.Load()
+		}
+	}
+	return kept
+}
+
+func (k firstKept) has(e *entry) bool { return uint64(e.id) < uint64(len(k)) && e.thingSeq >= k[e.id] }
 
 var errUnavailable = errors.New("the history file could not be opened again")
 
