@@ -251,6 +251,11 @@ const sentinelNS = "judge.sentinel"
 func newJudge(t *testing.T, b *serveProcess) *judge {
 	t.Helper()
 	j := &judge{t: t, b: b, feed: subscribe(t, b.port, ""), perThing: map[string]uint64{}}
+	// The first heartbeat tells that the subscription is at work.
+	defer j.feed.inTime()()
+	for !bytes.HasPrefix(j.feed.raw(t), []byte(wire.HeartbeatPrefix)) {
+		continue
+	}
 	j.zmq, j.udp = rawAdaptor(t, b.port), rawUDP(t, b.port)
 	return j
 }
