@@ -60,7 +60,7 @@ func (s *subscriber) catchUp(ctx context.Context, st step) error {
 		h.question, h.matcher = &q, m
 	}
 	h.room = min(max(h.room, leastPage), mostPage)
-	buf := pageBuffers.Get().(*[]byte) //nolint:errcheck,forcetypeassert // nothing else is in there
+	buf := pageBuffers.Get().(*[]byte) // nothing else is in there
 	defer func() {
 		if cap(*buf) <= 2*mostPage {
 			pageBuffers.Put(buf)

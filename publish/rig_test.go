@@ -313,7 +313,7 @@ func (r *rig) serve(prefixes ...string) *served {
 	r.t.Cleanup(func() {
 		_ = s.Close()
 		select {
-		case <-s.done:
+		case _ = <-s.done:
 		case <-time.After(enough):
 			r.t.Error("a subscriber that does not end")
 		}
@@ -356,7 +356,8 @@ func (r *rig) cursor(of *served) (c struct {
 	idle        bool
 	next, after uint64
 	since       time.Time
-}) {
+},
+) {
 	r.Publisher.mu.Lock()
 	defer r.Publisher.mu.Unlock()
 	for s := range r.subs {

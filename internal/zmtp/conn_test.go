@@ -361,11 +361,11 @@ func TestBudget(t *testing.T) {
 			wait(t, "the stuck made room", func() bool {
 				good.send(frame)
 				check(good, Sub)
-				return tl.count(refusedMemory) >= stuck-limit/size
+				// Buffers are lent before those who are stuck can be told from
+				// those who are slow, so that the bound holds a moment later.
+				return tl.count(refusedMemory) >= stuck-limit/size &&
+					held(tl.buffers)+held(tl.bodies) <= limit+2*largeBuffer
 			})
-			if n := held(tl.buffers) + held(tl.bodies); n > limit+2*largeBuffer {
-				t.Fatalf("%d bytes are held", n)
-			}
 			if n := tl.Conns(); n < limit/size/2 {
 				t.Errorf("only %d connections are left", n)
 			}

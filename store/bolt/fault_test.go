@@ -34,7 +34,7 @@ func openTest(t *testing.T, path string, change ...func(*Options)) *DB {
 func update(name string, n int) thing.Update {
 	return thing.Update{
 		Name: thing.Name(name), Data: fmt.Appendf(nil, `{"n":%d}`, n), TS: 1e9 + float64(n),
-		Received: thing.Micros(1e15 + n*1000), Doc: []byte(`"http://example.org/doc"`),
+		Received: thing.Micros(1e15) + thing.Micros(n)*1000, Doc: []byte(`"http://example.org/doc"`),
 	}
 }
 

@@ -27,7 +27,7 @@ func v1Updates() []thing.Update {
 		u := thing.Update{
 			Name: thing.Name([]string{"", "spacemon.electronics", "shop.laser", "a-b_c.d0"}[i%4]),
 			Data: fmt.Appendf(nil, `{"n":%d,"text":"é \"%d\""}`, i, i*7919),
-			TS:   1.4e9 + float64(i)/3, Received: thing.Micros(1795000000_000000 + i*1500),
+			TS:   1.4e9 + float64(i)/3, Received: thing.Micros(1795000000_000000) + thing.Micros(i)*1500,
 		}
 		switch i % 7 {
 		case 1:

@@ -88,6 +88,11 @@ func (db *DB) round() error {
 		} else if !more {
 			break
 		}
+		// A step of reclaiming for each new segment, or under steady load the
+		// file would grow by what is never given back.
+		if _, err := db.reclaim(db.reclaimLimit()); err != nil {
+			return err
+		}
 	}
 	if !db.o.lazyAge && db.ageDue() {
 		if err := db.ageOut(); err != nil {
