@@ -313,7 +313,8 @@ func (r *rig) serve(prefixes ...string) *served {
 	r.t.Cleanup(func() {
 		_ = s.Close()
 		select {
-		case _ = <-s.done:
+		case err := <-s.done:
+			r.t.Log("a subscriber ended:", err)
 		case <-time.After(enough):
 			r.t.Error("a subscriber that does not end")
 		}
