@@ -1,12 +1,7 @@
 package client
 
 import (
-	"fmt"
 	"log/slog"
-	"net"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -46,9 +41,9 @@ type Options struct {
 // Client speaks to one broker. It holds no connection and may be used from
 // several goroutines.
 type Client struct {
-	o    Options
-	host string
-	port int
+	o Options
+	// at is where the broker is.
+	at endpoint
 	// sendWait is SendWait, but in tests.
 	sendWait time.Duration
 }
@@ -68,46 +63,12 @@ func New(o Options) (*Client, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	host, port, err := splitBroker(o.Broker)
+	at, err := parseBroker(o.Broker)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{o: o, host: host, port: port, sendWait: SendWait}, nil
+	return &Client{o: o, at: at, sendWait: SendWait}, nil
 }
 
 // URL gives the broker's address as tcp://HOST:PORT with its main port.
-func (c *Client) URL() string { return "tcp://" + c.addr(FeedOffset) }
-
-// addr gives the HOST:PORT of one of the broker's ports.
-func (c *Client) addr(offset int) string {
-	return net.JoinHostPort(c.host, strconv.Itoa(c.port+offset))
-}
-
-func splitBroker(s string) (host string, port int, err error) {
-	bad := func(why string) (string, int, error) {
-		return "", 0, fmt.Errorf("%q is not a broker's address: %s; taken is tcp://HOST:PORT with the main port", s, why)
-	}
-	rest := s
-	if scheme, after, ok := strings.Cut(s, "://"); ok {
-		if scheme != "tcp" {
-			return bad("its scheme is " + scheme)
-		}
-		rest = after
-	}
-	u, err := url.Parse("tcp://" + rest)
-	switch {
-	case err != nil:
-		return bad("it is not a URL")
-	case u.Hostname() == "":
-		return bad("it has no host")
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
-		return bad("it has more than host and port")
-	}
-	port = DefaultPort
-	if p := u.Port(); p != "" {
-		if port, err = strconv.Atoi(p); err != nil || port < 1 || port > maxPort {
-			return bad(fmt.Sprintf("its port is not in 1…%d", maxPort))
-		}
-	}
-	return u.Hostname(), port, nil
-}
+func (c *Client) URL() string { return c.at.url() }

@@ -25,28 +25,42 @@ func limits() zmtp.Limits {
 // whose machine is gone is noticed.
 const heartbeat = 10 * time.Second
 
-// connect dials one of the broker's ports. The connection is closed when ctx
-// ends, or by the returned function.
-func (c *Client) connect(ctx context.Context, offset int, role zmtp.Role) (*zmtp.Conn, func(), error) {
+// connection is a connection to one of a broker's ports.
+type connection struct {
+	*zmtp.Conn
+	at    endpoint // the broker it leads to
+	close func()
+}
+
+// connect dials one of the broker's ports: that of the first broker that
+// answers. The connection is closed when ctx ends, or by its close.
+func (c *Client) connect(ctx context.Context, offset int, role zmtp.Role) (conn *connection, err error) {
+	err = c.each(ctx, func(e endpoint) error {
+		conn, err = c.connectTo(ctx, e, offset, role)
+		return err
+	})
+	return conn, err
+}
+
+func (c *Client) connectTo(ctx context.Context, at endpoint, offset int, role zmtp.Role) (*connection, error) {
 	dialing, cancel := context.WithTimeout(ctx, c.o.DialTimeout)
 	defer cancel()
-	addr := c.addr(offset)
 	l := limits()
 	l.Handshake = c.o.DialTimeout + time.Second // dialing ends before
-	conn, err := zmtp.Dial(dialing, addr, zmtp.DialOptions{
+	conn, err := zmtp.Dial(dialing, at.addr(offset), zmtp.DialOptions{
 		Role: role, Limits: l, Heartbeat: heartbeat, Logger: c.o.Logger,
 	})
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, nil, ctx.Err()
+			return nil, ctx.Err()
 		}
-		return nil, nil, c.noBroker(addr, err)
+		return nil, noBroker(at, offset, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	return conn, func() {
+	return &connection{Conn: conn, at: at, close: func() {
 		stop()
 		_ = conn.Close()
-	}, nil
+	}}, nil
 }
 
 // lost tells why a connection ended that was good: because of ctx, or else
@@ -60,17 +74,16 @@ func lost(ctx context.Context, err error) error {
 
 // history is a connection to the history service.
 type history struct {
+	*connection
 	client *Client
-	conn   *zmtp.Conn
-	close  func()
 }
 
 func (c *Client) history(ctx context.Context) (*history, error) {
-	conn, closeConn, err := c.connect(ctx, HistoryOffset, zmtp.Dealer)
+	conn, err := c.connect(ctx, HistoryOffset, zmtp.Dealer)
 	if err != nil {
 		return nil, err
 	}
-	return &history{client: c, conn: conn, close: closeConn}, nil
+	return &history{connection: conn, client: c}, nil
 }
 
 // page is one page of an answer.
@@ -92,7 +105,7 @@ func (p *page) lines(yield func([]byte) bool) {
 }
 
 func (h *history) send(ctx context.Context, r *wire.Request) error {
-	if err := zmtp.SendRequest(h.conn, r.Append(nil)); err != nil {
+	if err := zmtp.SendRequest(h.Conn, r.Append(nil)); err != nil {
 		return lost(ctx, err)
 	}
 	return nil
@@ -100,8 +113,8 @@ func (h *history) send(ctx context.Context, r *wire.Request) error {
 
 // receive reads the answer to the oldest request not answered yet.
 func (h *history) receive(ctx context.Context) (*page, error) {
-	late := time.AfterFunc(h.client.o.AnswerTimeout, func() { _ = h.conn.Close() })
-	frames, err := zmtp.ReadReply(h.conn)
+	late := time.AfterFunc(h.client.o.AnswerTimeout, func() { _ = h.Conn.Close() })
+	frames, err := zmtp.ReadReply(h.Conn)
 	if !late.Stop() && err != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("the broker does not answer within %s", h.client.o.AnswerTimeout)
 	}

@@ -38,7 +38,7 @@ func (e *NoBrokerError) Error() string {
 // Unwrap gives what went wrong.
 func (e *NoBrokerError) Unwrap() error { return e.Err }
 
-func (c *Client) noBroker(addr string, err error) error {
+func noBroker(at endpoint, offset int, err error) error {
 	var (
 		dns     *net.DNSError
 		timeout net.Error
@@ -63,7 +63,7 @@ func (c *Client) noBroker(addr string, err error) error {
 	default:
 		why = err.Error()
 	}
-	return &NoBrokerError{Broker: c.URL(), Addr: addr, Err: err, why: why}
+	return &NoBrokerError{Broker: at.url(), Addr: at.addr(offset), Err: err, why: why}
 }
 
 // The codes of a BrokerError.

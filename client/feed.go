@@ -83,16 +83,13 @@ func (q *FeedQuery) message(m *wire.Message, more bool) FeedMessage {
 }
 
 // feed is a connection to the live feed.
-type feed struct {
-	conn  *zmtp.Conn
-	close func()
-}
+type feed struct{ *connection }
 
 // feed connects and subscribes. The subscription to heartbeats is the last:
 // the broker works on subscriptions in their order, so the first heartbeat
 // proves that all are at work.
 func (c *Client) feed(ctx context.Context, name thing.Name, tree, snapshots bool) (*feed, error) {
-	conn, closeConn, err := c.connect(ctx, FeedOffset, zmtp.Sub)
+	conn, err := c.connect(ctx, FeedOffset, zmtp.Sub)
 	if err != nil {
 		return nil, err
 	}
@@ -102,17 +99,17 @@ func (c *Client) feed(ctx context.Context, name thing.Name, tree, snapshots bool
 	}
 	for _, prefix := range append(prefixes, []byte(wire.HeartbeatPrefix)) {
 		if err := conn.Subscribe(prefix); err != nil {
-			closeConn()
+			conn.close()
 			return nil, lost(ctx, err)
 		}
 	}
-	return &feed{conn: conn, close: closeConn}, nil
+	return &feed{conn}, nil
 }
 
 // next reads one message. What cannot be read as one is of KindUnknown: no
 // message ends a client.
 func (f *feed) next(ctx context.Context) (wire.Message, error) {
-	frames, err := zmtp.ReadMessage(f.conn)
+	frames, err := zmtp.ReadMessage(f.Conn)
 	if err != nil {
 		return wire.Message{}, lost(ctx, err)
 	}
@@ -127,4 +124,4 @@ func (f *feed) next(ctx context.Context) (wire.Message, error) {
 }
 
 // more tells that the next message has come in whole.
-func (f *feed) more() bool { return f.conn.FrameBuffered() }
+func (f *feed) more() bool { return f.FrameBuffered() }

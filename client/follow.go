@@ -71,7 +71,7 @@ func (c *Client) Follow(ctx context.Context, q Query) iter.Seq2[Event, error] {
 			feed.close()
 			<-filled
 		}()
-		f := &follower{client: c, q: q, hold: hold, pos: q.After, yield: func(e Event) bool { return yield(e, nil) }}
+		f := &follower{client: c.on(feed.at), q: q, hold: hold, pos: q.After, yield: func(e Event) bool { return yield(e, nil) }}
 		defer f.hangUp()
 		if err := f.run(ctx); !errors.Is(err, errStop) {
 			yield(Event{}, err)

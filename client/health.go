@@ -12,19 +12,20 @@ import (
 // Health asks whether the broker is ready to serve and well. nil means yes;
 // otherwise the error has the broker's own reason, or is a NoBrokerError.
 func (c *Client) Health(ctx context.Context) error {
-	for _, path := range []string{"/readyz", "/healthz"} {
-		if err := c.probe(ctx, path); err != nil {
-			return err
+	return c.each(ctx, func(at endpoint) error {
+		for _, path := range []string{"/readyz", "/healthz"} {
+			if err := c.probe(ctx, at, path); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
-func (c *Client) probe(ctx context.Context, path string) error {
+func (c *Client) probe(ctx context.Context, at endpoint, path string) error {
 	asking, cancel := context.WithTimeout(ctx, c.o.DialTimeout)
 	defer cancel()
-	addr := c.addr(HTTPOffset)
-	request, err := http.NewRequestWithContext(asking, http.MethodGet, "http://"+addr+path, nil)
+	request, err := http.NewRequestWithContext(asking, http.MethodGet, "http://"+at.addr(HTTPOffset)+path, nil)
 	if err != nil {
 		return fmt.Errorf("asking for the broker's health: %w", err)
 	}
@@ -34,7 +35,7 @@ func (c *Client) probe(ctx context.Context, path string) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return c.noBroker(addr, err)
+		return noBroker(at, HTTPOffset, err)
 	}
 	defer func() { _ = answer.Body.Close() }()
 	if answer.StatusCode == http.StatusOK {

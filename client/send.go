@@ -127,13 +127,14 @@ func (c *Client) Send(ctx context.Context, m Message) (Update, error) {
 		return Update{}, err
 	}
 	defer feed.close()
+	c = c.on(feed.at)
 	before, _ := c.Refused(ctx) // for a better error later
 
-	input, closeInput, err := c.connect(ctx, InputOffset, zmtp.Pub)
+	input, err := c.connect(ctx, InputOffset, zmtp.Pub)
 	if err != nil {
 		return Update{}, err
 	}
-	defer closeInput()
+	defer input.close()
 	if err := input.Write(zmtp.AppendFrame(nil, frame, false)); err != nil {
 		return Update{}, lost(ctx, err)
 	}
