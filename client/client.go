@@ -1,7 +1,9 @@
 package client
 
 import (
+	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 )
 
@@ -26,8 +28,16 @@ const maxPort = 65535 - HTTPOffset
 // Options say where the broker is. The zero value is good.
 type Options struct {
 	// Broker is the URL of its main port, as tcp://HOST:PORT; HOST:PORT and
-	// HOST are taken too. "" is DefaultBroker.
+	// HOST are taken too. "" is DefaultBroker, unless there is a Zone.
 	Broker string
+	// Zone, instead of Broker, is a domain whose SRV records
+	// _thingsbus._tcp.ZONE name the brokers. They are looked up anew for
+	// each connection, and tried by priority and weight until one answers.
+	Zone string
+	// Resolver looks the records up; nil is net.DefaultResolver. If it is a
+	// *net.Resolver, such as those of NewResolver, it looks up the
+	// addresses of brokers' hosts too.
+	Resolver Resolver
 	// DialTimeout bounds how long a connection may take to be made, the
 	// handshake included. 0 is 2.5 s.
 	DialTimeout time.Duration
@@ -42,15 +52,20 @@ type Options struct {
 // several goroutines.
 type Client struct {
 	o Options
-	// at is where the broker is.
+	// at is where the broker is; zero if the zone is to be asked.
 	at endpoint
-	// sendWait is SendWait, but in tests.
-	sendWait time.Duration
+	// sendWait and lookupWait are the constants, but in tests.
+	sendWait, lookupWait time.Duration
+	// intn is rand.IntN, but in tests.
+	intn func(n int) int
 }
 
-// New checks the options; it connects to nothing. The error says what is
-// wrong with the broker's URL.
+// New checks the options; it connects to nothing and looks nothing up. The
+// error says what is wrong with the broker's URL or the zone.
 func New(o Options) (*Client, error) {
+	if o.Broker != "" && o.Zone != "" {
+		return nil, errors.New("a broker and a zone are given: a zone names its brokers itself")
+	}
 	if o.Broker == "" {
 		o.Broker = DefaultBroker
 	}
@@ -63,12 +78,25 @@ func New(o Options) (*Client, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	at, err := parseBroker(o.Broker)
+	c := &Client{o: o, sendWait: SendWait, lookupWait: lookupWait, intn: rand.IntN}
+	var err error
+	if o.Zone != "" {
+		c.o.Zone, err = parseZone(o.Zone)
+	} else {
+		c.at, err = parseBroker(o.Broker)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &Client{o: o, at: at, sendWait: SendWait}, nil
+	return c, nil
 }
 
-// URL gives the broker's address as tcp://HOST:PORT with its main port.
-func (c *Client) URL() string { return c.at.url() }
+// URL gives the broker's address as tcp://HOST:PORT with its main port. With
+// a zone it gives srv:_thingsbus._tcp.ZONE: what is asked for the address
+// each time, for which broker answers may change.
+func (c *Client) URL() string {
+	if c.at == (endpoint{}) {
+		return "srv:" + RecordName(c.o.Zone)
+	}
+	return c.at.url()
+}

@@ -55,29 +55,31 @@ func parseBroker(s string) (e endpoint, err error) {
 
 // endpoints gives where the broker may be found now, in the order to be
 // tried; never none without an error.
-func (c *Client) endpoints(context.Context) ([]endpoint, error) {
+func (c *Client) endpoints(ctx context.Context) ([]endpoint, error) {
+	if c.at == (endpoint{}) {
+		return c.zoneEndpoints(ctx)
+	}
 	return []endpoint{c.at}, nil
 }
 
-// each calls try for one endpoint after the other until one is good. The
-// error is that of the first: it was the one to be preferred.
+// each calls try for one endpoint after the other until one is good, or
+// fails otherwise than by a *NoBrokerError. The error has those of all.
 func (c *Client) each(ctx context.Context, try func(endpoint) error) error {
 	found, err := c.endpoints(ctx)
 	if err != nil {
 		return err
 	}
-	var first error
+	var tried []*NoBrokerError
 	for _, e := range found {
 		err := try(e)
 		var none *NoBrokerError
 		if !errors.As(err, &none) {
 			return err
 		}
-		if first == nil {
-			first = err
-		}
+		none.Zone = c.o.Zone
+		tried = append(tried, none)
 	}
-	return first
+	return noneOf(tried)
 }
 
 // on gives a client of that one broker: for what needs several connections

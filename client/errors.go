@@ -17,22 +17,56 @@ import (
 // the broker was stopped, or the network is gone.
 var ErrLost = errors.New("the connection to the broker is lost")
 
-// NoBrokerError tells that no connection to the broker could be made.
+// NoBrokerError tells that no connection to the broker could be made. With a
+// zone it may be that looking it up failed, or that none of its brokers
+// answers. Any of that may pass.
 type NoBrokerError struct {
-	Broker string // tcp://HOST:PORT with the main port
-	Addr   string // HOST:PORT that was dialled
+	Zone   string // that was looked up; "" without one
+	Broker string // tcp://HOST:PORT with the main port; "" if no host is known
+	Addr   string // HOST:PORT that was dialled; "" if none was
 	Err    error  // what went wrong, for errors.Is
 	why    string
+	// sentence, unless "", is the whole error.
+	sentence string
 }
 
 // Error says in one sentence what was found instead of a broker.
 func (e *NoBrokerError) Error() string {
+	if e.sentence != "" {
+		return e.sentence
+	}
+	return fmt.Sprintf("no broker answers at %s: %s", e.place(), e.why)
+}
+
+// Reason is Error without the broker's address: "connection refused".
+func (e *NoBrokerError) Reason() string { return e.why }
+
+// place gives the broker's address, and the port if it is another.
+func (e *NoBrokerError) place() string {
 	at := e.Broker
 	if !strings.HasSuffix(at, e.Addr) {
 		_, port, _ := strings.Cut(e.Addr[strings.LastIndexByte(e.Addr, ']')+1:], ":")
 		at += ", port " + port
 	}
-	return fmt.Sprintf("no broker answers at %s: %s", at, e.why)
+	return at
+}
+
+// noneOf gives one error for the brokers of a zone, none of which answers.
+// Broker and Addr are those of the first: it was the one to be preferred.
+func noneOf(tried []*NoBrokerError) error {
+	if len(tried) == 1 {
+		return tried[0]
+	}
+	all := *tried[0]
+	var errs []error
+	var reasons []string
+	for _, e := range tried {
+		errs = append(errs, e)
+		reasons = append(reasons, e.place()+": "+e.why)
+	}
+	all.Err, all.why = errors.Join(errs...), strings.Join(reasons, "; ")
+	all.sentence = "no broker of zone " + all.Zone + " answers: " + all.why
+	return &all
 }
 
 // Unwrap gives what went wrong.

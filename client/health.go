@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 )
@@ -30,7 +31,8 @@ func (c *Client) probe(ctx context.Context, at endpoint, path string) error {
 		return fmt.Errorf("asking for the broker's health: %w", err)
 	}
 	// A transport of its own: no proxy, and no connection left behind.
-	answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+	dialer := net.Dialer{Resolver: c.hosts()}
+	answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext}}).Do(request)
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()

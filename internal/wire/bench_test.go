@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -49,6 +51,42 @@ func BenchmarkJSON(b *testing.B) {
 	for n := 0; b.Loop(); n++ {
 		frame[len(frame)-3] = byte('0' + n%10) // ts changes
 		if _, err := d.JSON(arena, frame, &draft); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// The same frames when they are not plain.
+func BenchmarkJSONStrict(b *testing.B) {
+	d := NewDecoder(Limits{})
+	arena := make([]byte, 0, 4096)
+	var draft Draft
+	frame := []byte(reference)
+	b.SetBytes(int64(len(frame)))
+	b.ReportAllocs()
+	for b.Loop() {
+		draft = Draft{}
+		if _, err := d.strict(arena, frame, &draft); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// Frames that differ, so that no branch is learned by heart.
+func BenchmarkJSONVaried(b *testing.B) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	var frames [4096][]byte
+	for i := range frames {
+		frames[i] = fmt.Appendf(nil,
+			`{"type": "thing_update", "ns": "site.room%d.sensor%d", "documentation_url": "http://wiki.example.org/sensors/%d", "data": {"luminance": %.14f, "ratio_busy": %.17f}, "ts": %.6f}`,
+			rnd.IntN(97), rnd.IntN(1000), rnd.IntN(50), 100*rnd.Float64(), rnd.Float64(), 1.795e9+1e6*rnd.Float64())
+	}
+	d := NewDecoder(Limits{})
+	arena := make([]byte, 0, 4096)
+	var draft Draft
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		if _, err := d.JSON(arena, frames[n%len(frames)], &draft); err != nil {
 			b.Fatal(err)
 		}
 	}

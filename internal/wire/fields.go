@@ -209,8 +209,8 @@ func (v *values) seconds(f field) (float64, error) {
 	if v.null(f) || !isNumber(raw) {
 		return 0, fmt.Errorf("%q is not a number", fieldNames[f])
 	}
-	s, err := strconv.ParseFloat(string(raw), 64)
-	if err != nil || math.Abs(s) > MaxTS {
+	s, ok := parseSeconds(raw)
+	if !ok {
 		return 0, fmt.Errorf("%q is beyond ±1e11", fieldNames[f])
 	}
 	return s, nil

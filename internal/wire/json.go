@@ -3,8 +3,6 @@ package wire
 import (
 	"bytes"
 	"errors"
-	"math"
-	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/vmihailenco/msgpack/v5"
@@ -36,6 +34,7 @@ type Decoder struct {
 	long bool // a number literal is over limits.MaxNumber
 	mended
 	scratch []byte
+	names   []seenName // of the scanner
 
 	// msgpack.
 	rd  bytes.Reader // over the datagram being decoded
@@ -67,12 +66,11 @@ type members struct {
 
 // JSON decodes one frame, appends what out refers to to arena, and gives
 // the longer arena. The error is a shared *thing.Refusal; arena comes back
-// as it was then, and out is not to be used.
+// as it was then, and out is not to be used. Whatever is between the length
+// and the capacity of arena may be overwritten.
 //
-// jsontext in its strict mode decides on grammar and UTF-8, and finds names
-// that occur twice. What it refuses is looked at again by mend: Python's
-// bare words NaN, Infinity and -Infinity, lone surrogate escapes and double
-// names are taken here and normalised.
+// strict has the say in all things. What fast takes is what strict would
+// take, with the same outcome.
 func (d *Decoder) JSON(arena, frame []byte, out *Draft) ([]byte, error) {
 	*out = Draft{}
 	if len(frame) > d.limits.MaxBytes {
@@ -81,6 +79,21 @@ func (d *Decoder) JSON(arena, frame []byte, out *Draft) ([]byte, error) {
 	if len(frame) == 0 {
 		return arena, refusals[thing.ReasonEmpty]
 	}
+	arena, ok := d.fast(arena, frame, out)
+	if ok {
+		return arena, nil
+	}
+	*out = Draft{}
+	return d.strict(arena, frame, out)
+}
+
+// strict decodes a frame of a size that is taken.
+//
+// jsontext in its strict mode decides on grammar and UTF-8, and finds names
+// that occur twice. What it refuses is looked at again by mend: Python's
+// bare words NaN, Infinity and -Infinity, lone surrogate escapes and double
+// names are taken here and normalised.
+func (d *Decoder) strict(arena, frame []byte, out *Draft) ([]byte, error) {
 	if d.tooDeep(frame) {
 		return arena, refusals[thing.ReasonTooDeep]
 	}
@@ -300,8 +313,8 @@ func (d *Decoder) ts(v []byte, out *Draft) thing.Reason {
 	case len(v) > d.limits.MaxNumber:
 		return thing.ReasonNumberLength
 	}
-	f, err := strconv.ParseFloat(string(v), 64)
-	if err != nil || math.Abs(f) > MaxTS {
+	f, ok := parseSeconds(v)
+	if !ok {
 		return thing.ReasonTSRange
 	}
 	out.TS, out.HasTS = f, true

@@ -187,7 +187,7 @@ func (d *Decoder) keepUnpacked(arena []byte) (_, v []byte, nonfinite int, _ thin
 		return arena, nil, 0, reason
 	}
 	// Different keys may have become the same name.
-	if c := arena[lo]; c == '{' || c == '[' {
+	if c := arena[lo]; (c == '{' || c == '[') && !d.plain(arena[lo:]) {
 		d.src = *bytes.NewBuffer(arena[lo:])
 		d.dec.Reset(&d.src)
 		if _, err := d.dec.ReadValue(); err != nil {
