@@ -57,9 +57,12 @@ func report(stderr io.Writer, err error) int {
 	msg := strings.TrimSpace(err.Error())
 	var none *client.NoBrokerError
 	if errors.As(err, &none) {
-		if errors.Is(err, syscall.ECONNREFUSED) {
+		switch {
+		case none.Zone != "":
+			msg += "; tbhist zone " + none.Zone + " tells more"
+		case errors.Is(err, syscall.ECONNREFUSED):
 			msg += `; "tbhist serve" starts one, --broker names another`
-		} else {
+		default:
 			msg += "; --broker names another"
 		}
 	}

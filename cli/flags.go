@@ -2,6 +2,8 @@ package cli
 
 import (
 	"log/slog"
+	"net"
+	"os"
 	"strconv"
 	"strings"
 
@@ -38,6 +40,14 @@ func brokerFlag() urfave.Flag {
 	return text("broker", client.DefaultBroker, "`URL` of the broker's main port")
 }
 
+func zoneFlag() urfave.Flag {
+	return text("zone", "", "`ZONE` whose SRV records name the broker, instead of --broker: a domain such as example.org")
+}
+
+func dnsFlag() urfave.Flag {
+	return text("dns", "", "`HOST:PORT` of the name server to look up --zone and hosts at (default: this machine's)")
+}
+
 func nsFlag() urfave.Flag {
 	return text("ns", "", "`NAMESPACE` of a Thing; it and all below it (default: everything)")
 }
@@ -50,13 +60,63 @@ func formatFlag() urfave.Flag {
 	return text("format", "text", "`FORMAT` of the output: text, json or csv")
 }
 
-// dial gives a client of the broker that --broker names.
+// dial gives a client of the broker that --broker or --zone names.
 func (p *program) dial(c *urfave.Context) (*client.Client, error) {
-	cl, err := client.New(client.Options{Broker: c.String("broker"), Logger: slog.New(slog.DiscardHandler)})
+	resolver, err := resolverOf(c)
 	if err != nil {
-		return nil, usagef("--broker: %v", err)
+		return nil, err
+	}
+	o := client.Options{Resolver: resolver, Logger: slog.New(slog.DiscardHandler)}
+	flag, err := brokerOrZone(c)
+	if err != nil {
+		return nil, err
+	}
+	if flag == "zone" {
+		o.Zone = c.String(flag)
+	} else {
+		o.Broker = c.String(flag)
+	}
+	cl, err := client.New(o)
+	if err != nil {
+		return nil, usagef("--%s: %v", flag, err)
 	}
 	return cl, nil
+}
+
+// brokerOrZone tells which of the two flags counts. One on the command line
+// counts more than the other in the environment.
+func brokerOrZone(c *urfave.Context) (string, error) {
+	zone, broker := c.String("zone") != "", c.IsSet("broker")
+	if zone && broker {
+		if zone, broker = onLine(c, "zone"), onLine(c, "broker"); zone == broker {
+			return "", usagef("--zone %s and --broker %s are both given: a zone names its brokers itself; leave one out",
+				c.String("zone"), c.String("broker"))
+		}
+	}
+	if zone {
+		return "zone", nil
+	}
+	return "broker", nil
+}
+
+// onLine tells whether a flag that was set has its value from the command
+// line rather than from the environment.
+func onLine(c *urfave.Context, flag string) bool {
+	value, ok := os.LookupEnv(envName(flag)[0])
+	return !ok || value != c.String(flag)
+}
+
+// resolverOf gives the resolver that --dns names, else the default.
+func resolverOf(c *urfave.Context) (*net.Resolver, error) {
+	server := c.String("dns")
+	if server == "" {
+		return net.DefaultResolver, nil
+	}
+	r, err := client.NewResolver(server)
+	if err != nil {
+		return nil, usagef("--dns: %v", err)
+	}
+	return r, nil
 }
 
 func nsOf(c *urfave.Context) (thing.Name, error) {

@@ -25,6 +25,8 @@ The exit code is 1 if there is no such Thing. The root Thing is ''.`,
 		Flags: []urfave.Flag{
 			text("at", "", "`TIME` in the past: 1h (ago), 14:00, '2026-11-22 14:00', …"),
 			brokerFlag(),
+			zoneFlag(),
+			dnsFlag(),
 		},
 		Action: p.get,
 	}

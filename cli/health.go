@@ -14,7 +14,7 @@ func (p *program) healthCommand() *urfave.Command {
 		Description: `Asks the broker's HTTP port, as a container's health check may:
 
   tbhist health && echo well`,
-		Flags:  []urfave.Flag{brokerFlag()},
+		Flags:  []urfave.Flag{brokerFlag(), zoneFlag(), dnsFlag()},
 		Action: noArgs(p.health),
 	}
 }

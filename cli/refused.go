@@ -16,7 +16,7 @@ whom, why, how many more like it came, what would have been taken, and how
 the message began.
 
   tbhist refused`,
-		Flags:  []urfave.Flag{utcFlag(), brokerFlag()},
+		Flags:  []urfave.Flag{utcFlag(), brokerFlag(), zoneFlag(), dnsFlag()},
 		Action: noArgs(p.refused),
 	}
 }

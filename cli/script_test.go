@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"tbhist/internal/dnstest"
 )
 
 // TestScripts runs testdata/script through the program as a process. Beside
@@ -21,12 +23,15 @@ import (
 //	halt NAME SIGNAL CODE     end it with INT, TERM or KILL; expect the code
 //	logged NAME PATTERN       wait for a line in its log
 //	exits CODE COMMAND ARG…   run the command and expect the exit code
+//	dns [failing] [RECORD…]   start a name server with these records and set
+//	                          TBHIST_DNS to it, or give it other records
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Values["brokers"] = map[string]*serveProcess{}
+			e.Values["dns"] = map[string]*dnstest.Server{}
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -34,6 +39,7 @@ func TestScripts(t *testing.T) {
 			"halt":   scriptHalt,
 			"logged": scriptLogged,
 			"exits":  scriptExits,
+			"dns":    scriptDNS,
 		},
 	})
 }

@@ -29,6 +29,8 @@ The data is any JSON value: a text needs its quotes. The root Thing is ''.`,
 			text("ts", "", "`TIME` when it was so (default: now, by the broker's clock)"),
 			text("doc", "", "`URL` of the Thing's documentation"),
 			brokerFlag(),
+			zoneFlag(),
+			dnsFlag(),
 		},
 		Action: p.send,
 	}

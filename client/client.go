@@ -48,8 +48,8 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Client speaks to one broker. It holds no connection and may be used from
-// several goroutines.
+// Client speaks to one broker. It holds no connection, but for those of the
+// methods at work, and may be used from several goroutines.
 type Client struct {
 	o Options
 	// at is where the broker is; zero if the zone is to be asked.
@@ -58,6 +58,8 @@ type Client struct {
 	sendWait, lookupWait time.Duration
 	// intn is rand.IntN, but in tests.
 	intn func(n int) int
+	// directory is that of all Things.
+	directory *Directory
 }
 
 // New checks the options; it connects to nothing and looks nothing up. The
@@ -88,6 +90,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.directory = newDirectory(c, "")
 	return c, nil
 }
 

@@ -48,7 +48,7 @@ func (c *Client) connectTo(ctx context.Context, at endpoint, offset int, role zm
 	l := limits()
 	l.Handshake = c.o.DialTimeout + time.Second // dialing ends before
 	conn, err := zmtp.Dial(dialing, at.addr(offset), zmtp.DialOptions{
-		Role: role, Limits: l, Heartbeat: heartbeat, Logger: c.o.Logger,
+		Role: role, Limits: l, Heartbeat: heartbeat, Logger: c.o.Logger, Resolver: c.hosts(),
 	})
 	if err != nil {
 		if ctx.Err() != nil {

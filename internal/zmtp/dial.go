@@ -19,7 +19,8 @@ type DialOptions struct {
 	// know them (ZMTP 3.1); one that does not answer within another
 	// interval is dead. It works while somebody reads. 0 means none.
 	Heartbeat time.Duration
-	Logger    *slog.Logger // nil means none
+	Resolver  *net.Resolver // looks the host up; nil means the default
+	Logger    *slog.Logger  // nil means none
 }
 
 // Dial makes one connection and its handshake. addr is "host:port" or
@@ -36,7 +37,7 @@ func Dial(ctx context.Context, addr string, o DialOptions) (*Conn, error) {
 	limits := o.Limits.withDefaults(o.Role)
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	var d net.Dialer
+	d := net.Dialer{Resolver: o.Resolver}
 	nc, err := d.DialContext(ctx, "tcp", hostport)
 	if err != nil {
 		return nil, fmt.Errorf("zmtp: %w", err)
