@@ -1,6 +1,6 @@
 # What is run often. .ci/run is all of it, as it must pass.
 
-.PHONY: build test short race lint proof ci
+.PHONY: build test short race lint proof follow ci
 
 build: ## the program, into ./tbhist
 	go build .
@@ -20,6 +20,9 @@ lint:
 
 proof: ## against libzmq, thingsbus 0.2.1 and Prometheus
 	bash .ci/run proofs
+
+follow: ## followers through kills, cuts and pauses, 20 rounds of it
+	TBHIST_FOLLOW_ROUNDS=20 go test -tags proof -count=1 -v -timeout 60m -run TestFollow ./internal/proof
 
 ci:
 	bash .ci/run

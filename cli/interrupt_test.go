@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // silent listens and accepts, and says nothing.
@@ -92,34 +91,6 @@ func TestInterruptedFollowing(t *testing.T) {
 		if code, err := p.end(syscall.SIGINT); err != nil || code != 0 || p.log() != "" {
 			t.Errorf("%v ends with %d, %v, and says %q", args, code, err, p.log())
 		}
-	}
-}
-
-// A broker that ends takes its followers with it: they fail.
-func TestLostBroker(t *testing.T) {
-	b := serve(t, t.TempDir())
-	runs(t, "send", "a", "1", "--broker", b.broker)
-	cmd := command("replay", "--follow", "--broker", b.broker)
-	cmd.Env = cleanEnv()
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := start(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	b.kill()
-	select {
-	case <-p.exited:
-	case <-time.After(patience):
-		t.Fatal("the follower goes on without a broker")
-	}
-	if p.code != 1 || !strings.Contains(p.log(), "the connection to the broker is lost") {
-		t.Errorf("ends with %d and says %q", p.code, p.log())
 	}
 }
 

@@ -22,13 +22,18 @@ func (p *program) tailCommand() *urfave.Command {
 Entries of snapshots are marked "(snapshot)" as text, and have no "type" as
 JSON.
 
-For what came before, see tbhist replay --follow.`,
+A connection that is lost is made again. What was missed is counted on stderr,
+as far as that is known.
+
+For what came before, see tbhist replay --follow, which misses nothing.`,
 		Flags: []urfave.Flag{
 			nsFlag(),
 			toggle("snapshots", false, "print the entries of snapshots too"),
 			formatFlag(),
 			utcFlag(),
 			brokerFlag(),
+			zoneFlag(),
+			dnsFlag(),
 		},
 		Action: noArgs(p.tail),
 	}
@@ -56,6 +61,7 @@ func (p *program) tail(c *urfave.Context) error {
 			if err != nil {
 				return flushed(out, err)
 			}
+			p.sayFeed(&m)
 			show := printer.print
 			if m.Snapshot {
 				show = printer.printEntry
@@ -65,9 +71,6 @@ func (p *program) tail(c *urfave.Context) error {
 					return err
 				}
 			}
-			if m.Skipped > 0 {
-				say(p.stderr, "%s updates were skipped, because they were taken too slowly; tbhist replay has them", grouped(m.Skipped))
-			}
 			if !m.More {
 				if err := out.Flush(); err != nil {
 					return err
@@ -76,4 +79,23 @@ func (p *program) tail(c *urfave.Context) error {
 		}
 		return out.Flush()
 	})
+}
+
+// sayFeed tells what became of the connection, and what it did not bring.
+func (p *program) sayFeed(m *client.FeedMessage) {
+	if m.Disconnected != nil {
+		p.sayLost(m.Disconnected)
+	}
+	if m.Reconnected {
+		p.sayBack()
+	}
+	if m.NewEpoch {
+		say(p.stderr, "the broker has another history than before (%s)", m.Epoch)
+	}
+	if m.Missed > 0 {
+		say(p.stderr, "missed %s; tbhist replay may have more", updates(m.Missed))
+	}
+	if m.Skipped > 0 {
+		say(p.stderr, "skipped %s that were taken too slowly; tbhist replay may have more", updates(m.Skipped))
+	}
 }

@@ -22,13 +22,14 @@ const patience = 30 * time.Second
 type fakeBroker struct {
 	t    *testing.T
 	port int
-	// answer answers requests; nil answers nothing.
+	// answer answers requests; nil answers nothing, and no frames end the
+	// connection.
 	answer func(r *wire.Request) [][]byte
 	// input gets what is sent to the input.
 	input chan []byte
 
 	mu       sync.Mutex // guards what follows
-	prefixes []string   // that were subscribed to, in order
+	prefixes []string   // that were subscribed to, in order; those given up after "-"
 	feeds    []*zmtp.Conn
 	changed  chan struct{}
 }
@@ -92,9 +93,13 @@ func (f *fakeBroker) serveFeed(_ context.Context, c *zmtp.Conn) {
 		if err != nil {
 			return
 		}
-		if frame.Kind == zmtp.Subscribe {
+		if frame.Kind == zmtp.Subscribe || frame.Kind == zmtp.Cancel {
+			prefix := string(frame.Body)
+			if frame.Kind == zmtp.Cancel {
+				prefix = "-" + prefix
+			}
 			f.mu.Lock()
-			f.prefixes = append(f.prefixes, string(frame.Body))
+			f.prefixes = append(f.prefixes, prefix)
 			close(f.changed)
 			f.changed = make(chan struct{})
 			f.mu.Unlock()
@@ -123,7 +128,11 @@ func (f *fakeBroker) serveHistory(_ context.Context, c *zmtp.Conn) {
 			f.t.Errorf("a request that no broker takes: %s: %v", body[0], err)
 			return
 		}
-		if frames := f.answer(r); frames != nil {
+		frames := f.answer(r)
+		if frames != nil && len(frames) == 0 {
+			return // which ends the connection
+		}
+		if frames != nil {
 			if err := zmtp.WriteReply(c, envelope, frames...); err != nil {
 				return
 			}
@@ -196,7 +205,9 @@ func updateLine(seq uint64) []byte {
 }
 
 func heartbeatLine(h wire.Heartbeat) []byte {
-	h.Epoch = "e1"
+	if h.Epoch == "" {
+		h.Epoch = "e1"
+	}
 	return wire.AppendHeartbeat(nil, h)
 }
 

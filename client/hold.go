@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"sync"
 
@@ -9,7 +10,7 @@ import (
 
 // maxHeld bounds the bytes of live updates that wait for a follower. Beyond
 // it they are let go: history has them.
-const maxHeld = 32 << 20
+const maxHeld = 8 << 20
 
 // heldOverhead is what an update costs beside its bytes, roughly.
 const heldOverhead = 256
@@ -18,49 +19,113 @@ const heldOverhead = 256
 type held struct {
 	update    Update
 	heartbeat *wire.Heartbeat
-	// dropped stands for everything that was let go at this point.
+	// dropped tells that all that follows is let go until resume.
 	dropped bool
 }
 
-// hold is where the live feed waits for a follower that is busy with
-// history, or slow. One goroutine fills it and one takes.
-type hold struct {
-	filled chan struct{} // holds a token when there is something new
-
-	mu    sync.Mutex // guards what follows
-	items []held
-	next  int // the first of items not taken
-	bytes int
-	err   error // why no more comes
+// dropped is what is known of that which a hold let go.
+type dropped struct {
+	unkept uint64 // updates that the disk had refused: history lacks them
+	epoch  string // of the last heartbeat; "" for none
+	skipReport
 }
 
-func newHold() *hold { return &hold{filled: make(chan struct{}, 1)} }
+// skipReport is what heartbeats say was skipped.
+type skipReport struct{ from, to, updates uint64 }
+
+func (r *skipReport) add(h *wire.Heartbeat) {
+	if h.Skipped == 0 {
+		return
+	}
+	if r.updates == 0 {
+		r.from = h.SkippedFrom
+	}
+	r.from, r.to = min(r.from, h.SkippedFrom), max(r.to, h.SkippedTo)
+	r.updates += h.Skipped
+}
+
+// hold is where the live feed waits for a follower that is busy with
+// history, or slow. One goroutine fills it and one takes. When the half of it
+// that is being filled is full, that is let go, and so is all that comes
+// until the follower is ready to ask history instead.
+type hold struct {
+	max    int           // bytes, of both halves
+	filled chan struct{} // holds a token when there is something new
+
+	mu       sync.Mutex // guards what follows
+	filling  []held
+	bytes    int // of filling
+	dropping bool
+	told     bool // take has handed out that it is dropping
+	gone     dropped
+	err      error // why no more comes
+
+	// The follower's own.
+	taking []held
+	next   int // the first of taking that was not taken
+}
+
+func newHold(maxBytes int) *hold {
+	return &hold{max: maxBytes, filled: make(chan struct{}, 1)}
+}
 
 // fill reads the feed until it ends.
 func (h *hold) fill(ctx context.Context, f *feed) {
 	for {
-		m, err := f.next(ctx)
-		switch {
-		case err != nil:
+		frame, err := f.frame(ctx)
+		if err != nil {
 			h.end(err)
 			return
-		case m.Kind == wire.KindUpdate:
+		}
+		if h.passes(frame) {
+			continue
+		}
+		switch m := parse(frame); m.Kind {
+		case wire.KindUpdate:
 			h.put(held{update: m.Update}, m.Update.Size()+heldOverhead)
-		case m.Kind == wire.KindHeartbeat:
+		case wire.KindHeartbeat:
 			h.put(held{heartbeat: &m.Heartbeat}, heldOverhead)
 		}
 	}
 }
 
-func (h *hold) put(item held, bytes int) {
+// passes tells that a message is an update that is let go and that history
+// has: while nobody takes, it need not even be read.
+func (h *hold) passes(frame []byte) bool {
 	h.mu.Lock()
-	if h.bytes+bytes > maxHeld {
-		h.items, h.next, h.bytes = append(h.items[:0:0], held{dropped: true}), 0, 0
+	defer h.mu.Unlock()
+	const ending = 160 // the numbers stand behind the data
+	return h.dropping && bytes.HasPrefix(frame, []byte(wire.UpdatePrefix)) &&
+		!bytes.Contains(frame[max(0, len(frame)-ending):], []byte(`seq": null`))
+}
+
+func (h *hold) put(item held, size int) {
+	h.mu.Lock()
+	if !h.dropping && len(h.filling) > 0 && h.bytes+size > h.max/2 {
+		h.dropping, h.told, h.gone = true, false, dropped{}
+		for i := range h.filling {
+			h.gone.add(&h.filling[i])
+		}
+		h.filling, h.bytes = nil, 0
 	}
-	h.items = append(h.items, item)
-	h.bytes += bytes
+	if h.dropping {
+		h.gone.add(&item)
+	} else {
+		h.filling = append(h.filling, item)
+		h.bytes += size
+	}
 	h.mu.Unlock()
 	h.wake()
+}
+
+func (d *dropped) add(item *held) {
+	switch {
+	case item.heartbeat != nil:
+		d.epoch = item.heartbeat.Epoch
+		d.skipReport.add(item.heartbeat)
+	case !item.update.Kept():
+		d.unkept++
+	}
 }
 
 func (h *hold) end(err error) {
@@ -81,19 +146,20 @@ func (h *hold) wake() {
 // out before its error.
 func (h *hold) take(ctx context.Context) (held, error) {
 	for {
-		h.mu.Lock()
-		if h.next < len(h.items) {
-			item := h.items[h.next]
-			h.items[h.next] = held{}
-			if h.next++; h.next == len(h.items) {
-				h.items, h.next, h.bytes = h.items[:0], 0, 0
-			}
-			h.mu.Unlock()
+		if h.more() {
+			item := h.taking[h.next]
+			h.taking[h.next] = held{}
+			h.next++
 			return item, nil
 		}
-		err := h.err
+		h.mu.Lock()
+		err, drop := h.err, h.dropping && !h.told
+		h.told = h.told || drop
 		h.mu.Unlock()
-		if err != nil {
+		switch {
+		case drop:
+			return held{dropped: true}, nil
+		case err != nil:
 			return held{}, err
 		}
 		select {
@@ -104,12 +170,38 @@ func (h *hold) take(ctx context.Context) (held, error) {
 	}
 }
 
-// peek gives the next item, if it is there.
-func (h *hold) peek() (held, bool) {
+// more makes sure that the half being taken has an item, if there is one.
+func (h *hold) more() bool {
+	if h.next < len(h.taking) {
+		return true
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.next == len(h.items) {
+	h.taking, h.filling, h.next, h.bytes = h.filling, h.taking[:0], 0, 0
+	return len(h.taking) > 0
+}
+
+// peek gives the next item, if it is there.
+func (h *hold) peek() (held, bool) {
+	if !h.more() {
 		return held{}, false
 	}
-	return h.items[h.next], true
+	return h.taking[h.next], true
+}
+
+// resume ends letting go, and tells what was let go. What comes from now on
+// is held again.
+func (h *hold) resume() dropped {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	gone := h.gone
+	h.dropping, h.gone = false, dropped{}
+	return gone
+}
+
+// ended tells why the feed has ended, nil while it has not.
+func (h *hold) ended() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.err
 }

@@ -1,0 +1,167 @@
+package client
+
+import (
+	"context"
+	"errors"
+
+	"tbhist/internal/wire"
+)
+
+// listening is the state of one Feed.
+type listening struct {
+	client *Client
+	q      FeedQuery
+	wait   bool // for the first broker
+	yield  func(FeedMessage) bool
+	retry  backoff
+
+	met    bool // a heartbeat has come, ever
+	down   bool // Disconnected was told
+	epoch  string
+	pos    uint64      // the newest seq that came, or lies behind a heartbeat
+	told   uint64      // Missed since the last heartbeat, of everything: it may tell them again
+	things *continuity // unless everything is subscribed to: then pos tells
+}
+
+// maxEarly bounds how many messages may come before the first heartbeat,
+// which a broker sends at once.
+const maxEarly = 10_000
+
+var errNoHeartbeat = errors.New("the broker sends no heartbeat")
+
+func (l *listening) run(ctx context.Context) error {
+	return endless(ctx, &l.retry, l.session, func(err error) error {
+		switch {
+		case !l.met && !l.wait:
+			return err
+		case l.down:
+			return nil
+		}
+		l.down = true
+		return l.emit(FeedMessage{Disconnected: err})
+	})
+}
+
+func (l *listening) emit(m FeedMessage) error {
+	m.Epoch = l.epoch
+	if !l.yield(m) {
+		return errStop
+	}
+	return nil
+}
+
+// session listens over one connection until it is lost.
+func (l *listening) session(ctx context.Context) error {
+	f, err := l.client.feed(ctx, l.q.Name, !l.q.Alone, l.q.Snapshots)
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	if err := l.begin(ctx, f); err != nil {
+		return err
+	}
+	l.retry.reset()
+	for {
+		m, err := f.next(ctx)
+		if err != nil {
+			return err
+		}
+		if err := l.heard(&m, f.more()); err != nil {
+			return err
+		}
+	}
+}
+
+// begin waits for the first heartbeat: before that it is not known of which
+// history the numbers are.
+func (l *listening) begin(ctx context.Context, f *feed) error {
+	var early []wire.Message
+	for {
+		m, err := f.next(ctx)
+		if err != nil {
+			return err
+		}
+		if m.Kind != wire.KindHeartbeat {
+			if early = append(early, m); len(early) > maxEarly {
+				return errNoHeartbeat
+			}
+			continue
+		}
+		if err := l.meet(&m.Heartbeat); err != nil {
+			return err
+		}
+		for i := range early {
+			if err := l.heard(&early[i], true); err != nil {
+				return err
+			}
+		}
+		return l.heard(&m, f.more())
+	}
+}
+
+// meet takes note of the broker that was found.
+func (l *listening) meet(h *wire.Heartbeat) error {
+	news := FeedMessage{Reconnected: l.down, NewEpoch: l.met && (h.Epoch != l.epoch || h.Seq < l.pos), More: true}
+	if !l.met || news.NewEpoch {
+		l.pos = h.Seq
+		l.things.forget()
+	}
+	l.met, l.down, l.epoch = true, false, h.Epoch
+	if news.Reconnected || news.NewEpoch {
+		return l.emit(news)
+	}
+	return nil
+}
+
+// heard hands on a message.
+func (l *listening) heard(m *wire.Message, more bool) error {
+	out := FeedMessage{More: more}
+	switch m.Kind {
+	case wire.KindUpdate:
+		out.Updates = []Update{m.Update}
+		if out.Missed = l.missed(&m.Update); l.whole() {
+			l.told += out.Missed
+		}
+	case wire.KindHeartbeat:
+		h := &m.Heartbeat
+		out.Skipped = h.Skipped - min(h.Skipped, l.told)
+		l.told = 0
+		switch {
+		case h.Skipped > 0:
+			l.things.forget()
+		case l.whole() && h.Seq > l.pos:
+			out.Missed = h.Seq - l.pos
+		}
+		l.pos = max(l.pos, h.Seq)
+	case wire.KindSnapshot:
+		out.Snapshot = true
+		for _, e := range m.Snapshot.Entries {
+			if e.Update.Name == l.q.Name || !l.q.Alone && e.Update.Name.Under(l.q.Name) {
+				e.Update.Doc = e.Doc
+				out.Updates = append(out.Updates, e.Update)
+			}
+		}
+	}
+	return l.emit(out)
+}
+
+// whole: all updates are subscribed to, and so seq has no holes.
+func (l *listening) whole() bool { return l.q.Name == "" && !l.q.Alone }
+
+// missed counts the updates before u that are proven not to have come.
+func (l *listening) missed(u *Update) uint64 {
+	if !u.Kept() {
+		return 0
+	}
+	before := l.pos
+	l.pos = max(l.pos, u.Seq)
+	if l.whole() {
+		return u.Seq - min(u.Seq, before+1)
+	}
+	missing, known := l.things.missing(u)
+	l.things.step(u)
+	if !known {
+		return 0
+	}
+	return missing
+}
