@@ -34,7 +34,7 @@ func permute(commands []*urfave.Command, args []string) ([]string, error) {
 		// The value of a misspelt flag may have been taken for a command.
 		return nil, cmp.Or(line.unknown(), err)
 	}
-	if err := line.check(command); err != nil {
+	if err := line.check(strings.Join(path, " "), command); err != nil {
 		return nil, err
 	}
 	for _, f := range line.flags {
@@ -134,15 +134,15 @@ func (line *commandLine) unknown() error {
 	return nil
 }
 
-// check refuses flags that the command does not have and flags without the
-// value they need.
-func (line *commandLine) check(command *urfave.Command) error {
+// check refuses flags that the command, called name, does not have, and flags
+// without the value they need.
+func (line *commandLine) check(name string, command *urfave.Command) error {
 	own := map[string]bool{"help": true, "h": true}
-	name, help := "tbhist", "tbhist --help"
+	help := "tbhist " + name + " --help"
 	if command == nil {
 		own["version"], own["v"] = true, true
+		name, help = "tbhist", "tbhist --help"
 	} else {
-		name, help = command.Name, "tbhist "+command.Name+" --help"
 		for _, f := range command.Flags {
 			for _, n := range f.Names() {
 				own[n] = true

@@ -25,6 +25,13 @@ EVENTS = {
 }
 
 
+def bind(name, type, url):
+    """Makes a socket that others connect to."""
+    sockets[name] = s = context.socket(getattr(zmq, type))
+    s.setsockopt(zmq.LINGER, 0)
+    s.bind(url)
+
+
 def open_(name, type, url, options=None, subscribe=()):
     """Makes a socket and connects it; options are set before that.
 
@@ -156,7 +163,7 @@ def late_joiner(url, things):
 
 
 remote.serve({
-    "open": open_, "close": close, "await_event": await_event, "send": send, "recv": recv,
+    "open": open_, "bind": bind, "close": close, "await_event": await_event, "send": send, "recv": recv,
     "collect": collect, "publish": publish, "late_joiner": late_joiner,
     "subscribe": lambda name, prefix: subscribe_(sockets[name], prefix),
     "version": zmq.zmq_version,
