@@ -5,16 +5,20 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"tbhist/internal/wire"
 )
 
+// thousand is the workload of 1,000 Things, for all tests.
+var thousand = sync.OnceValue(func() *workload { return newWorkload(1000) })
+
 // TestWorkload holds what figures are compared by: the size of an update,
 // that it is taken, and that all Things come in each turn.
 func TestWorkload(t *testing.T) {
 	const things = 1000
-	w, again := newWorkload(things), newWorkload(things)
+	w, again := thousand(), newWorkload(things)
 	seen, size := map[string]int{}, 0
 	d := wire.NewDecoder(wire.Limits{})
 	for i, p := range w.payloads {

@@ -156,9 +156,8 @@ func pump(ctx context.Context, snd *sender, sub *subscriber, w *workload, from, 
 	return p, errors.Join(sent, err)
 }
 
-// live starts a broker with a sender and a subscriber, has f use them, and
-// ends it.
-func (b *bench) live(ctx context.Context, args []string, f func(br *broker, snd *sender, sub *subscriber) error) error {
+// fed starts a broker with a sender, has f use them, and ends it.
+func (b *bench) fed(ctx context.Context, args []string, f func(br *broker, snd *sender) error) error {
 	dir, remove, err := b.tempDir("tbhist")
 	defer remove()
 	if err != nil {
@@ -169,18 +168,25 @@ func (b *bench) live(ctx context.Context, args []string, f func(br *broker, snd 
 		return err
 	}
 	defer func() { br.kill() }()
-	sub, err := br.subscribe(ctx)
-	if err != nil {
-		return err
-	}
-	defer sub.close()
 	snd, err := br.sender(ctx)
 	if err != nil {
 		return err
 	}
 	defer snd.close()
-	if err := f(br, snd, sub); err != nil {
+	if err := f(br, snd); err != nil {
 		return fmt.Errorf("%w\nthe broker's log:\n%s", err, br.output())
 	}
 	return nil
+}
+
+// live is fed with a subscriber beside the sender.
+func (b *bench) live(ctx context.Context, args []string, f func(br *broker, snd *sender, sub *subscriber) error) error {
+	return b.fed(ctx, args, func(br *broker, snd *sender) error {
+		sub, err := br.subscribe(ctx)
+		if err != nil {
+			return err
+		}
+		defer sub.close()
+		return f(br, snd, sub)
+	})
 }

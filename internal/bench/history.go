@@ -54,6 +54,31 @@ func (a *asker) ask(ctx context.Context, r wire.Request) (count int, took time.D
 	return count, time.Since(start), first, nil
 }
 
+// awaitHead waits until the broker has committed n updates since it began.
+func (br *broker) awaitHead(ctx context.Context, n int) error {
+	a, err := br.asker(ctx)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	ctx, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("the broker does not come to have %d updates", n))
+	defer cancel()
+	after, one := uint64(n-1), uint64(1)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		count, _, _, err := a.ask(ctx, wire.Request{After: &after, Limit: &one})
+		if err != nil || count > 0 {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // receive takes one page, and sends the request for the next, which it
 // gives, as soon as it knows it.
 func (a *asker) receive(each func(line []byte)) (next *wire.Request, err error) {

@@ -51,6 +51,7 @@ type options struct {
 	run                     string
 	rounds                  int
 	scale                   float64
+	soak                    time.Duration
 	dir, profile, redis     string
 }
 
@@ -64,6 +65,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.run, "run", "", "only these `rows`, separated by commas")
 	flags.IntVar(&o.rounds, "rounds", 3, "how many `rounds` are made, of which the median counts")
 	flags.Float64Var(&o.scale, "scale", 1, "make this many `times` the updates")
+	flags.DurationVar(&o.soak, "soak", 30*time.Minute, "how `long` the row soak takes, times -scale")
 	flags.StringVar(&o.dir, "dir", "", "`directory` on the disk to measure (default: that for temporary files)")
 	flags.StringVar(&o.profile, "profile", "", "write CPU profiles of the broker while it is measured to this `directory`")
 	flags.StringVar(&o.redis, "redis", "redis-server", "the Redis `program`")

@@ -20,9 +20,19 @@ var rows = []row{
 	{"latency", "from the sender to the subscriber at 1,000/s, against a bare commit", false, latency},
 	{"replay", "from disk to client, against JetStream's ordered consumer", false, replay},
 	{"ask", "one Thing, and the newest hundredth, against reading all", false, ask},
+	{"metrics", "a scrape with 100,000 Things, and what it does to a live feed", false, scraping},
 	{"space", "bytes on disk and anonymous memory, 10,000 Things × 100", false, space},
+	{"fanout", "50 subscribers of everything at 15,000/s: delivered, and how late", false, fanout},
+	{"narrow", "1,000 subscribers of one Thing each at 20,000/s, against one of everything and none", false, narrow},
+	{"slowfan", "fanout with 10 that read at a tenth of the rate for a while, against fanout", true, slowfan},
+	{"snapshots", "how late updates are at 20,000/s while 10,000 Things are sent as snapshots", true, snapshots},
+	{"udp", "share of 50,000 datagrams/s that is kept over 20 s", true, udp},
 	{"thingspeers", "durable and delivered, 100,000 Things, against JetStream", true, manyThingsPeers},
 	{"spacefull", "bytes on disk and anonymous memory, 10,000 Things × 1,000", true, spaceFull},
+	{"restart", "start to first snapshot, 10,000 Things × 1,000, against JetStream", true, restart},
+	{"plateau", "size of the file after ten turns of all rings", true, plateau},
+	{"device", "bytes to the device at 10/s and 200/s, gathered and not", true, device},
+	{"soak", "anonymous memory over half an hour of 20,000/s, 10,000 Things × 1,000", true, soak},
 }
 
 // result is what came of a row.

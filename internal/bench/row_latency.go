@@ -26,8 +26,11 @@ func paced(ctx context.Context, n int, interval time.Duration, f func(i int) err
 	return nil
 }
 
-// quantiles gives those of the times that took.
+// quantiles gives those of the times that took, none if there are none.
 func quantiles(took []time.Duration) sample {
+	if len(took) == 0 {
+		return nil
+	}
 	ms, sum := make([]float64, len(took)), 0.0
 	for i, d := range took {
 		ms[i] = float64(d) / float64(time.Millisecond)
@@ -79,9 +82,9 @@ func latency(ctx context.Context, b *bench, res *result) error {
 	return err
 }
 
-// endToEnd sends updates one by one and takes the time of each.
+// endToEnd sends n more updates one by one and takes the time of each.
 func endToEnd(ctx context.Context, w *workload, snd *sender, sub *subscriber, n int, interval time.Duration) (sample, error) {
-	sent, took := make([]time.Time, n), make([]time.Duration, n)
+	from, sent, took := sub.seen, make([]time.Time, n), make([]time.Duration, n)
 	var mu sync.Mutex // guards sent
 	var failed error
 	var sending sync.WaitGroup
@@ -90,7 +93,7 @@ func endToEnd(ctx context.Context, w *workload, snd *sender, sub *subscriber, n 
 			mu.Lock()
 			sent[i] = time.Now()
 			mu.Unlock()
-			if err := snd.c.Write(zmtp.AppendFrame(nil, w.payloads[i%cycle], false)); err != nil {
+			if err := snd.c.Write(zmtp.AppendFrame(nil, w.payloads[(from+i)%cycle], false)); err != nil {
 				return err
 			}
 			return snd.c.Flush()
@@ -99,10 +102,10 @@ func endToEnd(ctx context.Context, w *workload, snd *sender, sub *subscriber, n 
 			sub.close()
 		}
 	})
-	_, err := sub.receive(ctx, n, func(i int) {
+	_, err := sub.receive(ctx, from+n, func(i int) {
 		now := time.Now()
 		mu.Lock()
-		took[i] = now.Sub(sent[i]) // one connection: they come as they were sent
+		took[i-from] = now.Sub(sent[i-from]) // one connection: they come as they were sent
 		mu.Unlock()
 	})
 	if err != nil {
