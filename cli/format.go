@@ -28,6 +28,12 @@ type updatePrinter interface {
 	printEntry(u *thing.Update) error
 }
 
+// linePrinter is an updatePrinter that prints updates as the line of the
+// wire, which then need not be understood.
+type linePrinter interface {
+	printLine(line []byte) error
+}
+
 // newUpdatePrinter makes a printer. byTS tells the text format to show the
 // source's time rather than the broker's.
 func newUpdatePrinter(w io.Writer, format string, c clock, byTS bool) (updatePrinter, error) {
@@ -50,6 +56,23 @@ type textPrinter struct {
 	clock clock
 	byTS  bool
 	line  []byte
+	stamp []byte // the text of the second it is for
+	of    int64
+}
+
+// appendTime appends what clock writes for an instant; most come within one
+// second, in which only the milliseconds differ.
+func (p *textPrinter) appendTime(dst []byte, m thing.Micros) []byte {
+	second, micros := int64(m)/1e6, int64(m)%1e6
+	if micros < 0 {
+		second, micros = second-1, micros+1e6
+	}
+	if p.stamp == nil || p.of != second {
+		p.stamp, p.of = []byte(p.clock.format(thing.Micros(second*1e6))), second
+	}
+	ms := p.stamp[bytes.IndexByte(p.stamp, '.')+1:]
+	ms[0], ms[1], ms[2] = byte('0'+micros/100_000), byte('0'+micros/10_000%10), byte('0'+micros/1000%10)
+	return append(dst, p.stamp...)
 }
 
 func (p *textPrinter) print(u *thing.Update) error { return p.write(u, "") }
@@ -61,7 +84,7 @@ func (p *textPrinter) write(u *thing.Update, mark string) error {
 	if p.byTS {
 		at = thing.MicrosOfSeconds(u.TS)
 	}
-	p.line = append(p.line[:0], p.clock.format(at)...)
+	p.line = p.appendTime(p.line[:0], at)
 	p.line = append(append(append(p.line, ' '), nameText(u.Name)...), ' ')
 	p.line = appendVisible(p.line, u.Data)
 	if !u.Kept() {
@@ -84,6 +107,12 @@ func nameText(n thing.Name) string {
 type jsonPrinter struct {
 	w    io.Writer
 	line []byte
+}
+
+func (p *jsonPrinter) printLine(line []byte) error {
+	p.line = append(append(p.line[:0], line...), '\n')
+	_, err := p.w.Write(p.line)
+	return err
 }
 
 func (p *jsonPrinter) print(u *thing.Update) error {

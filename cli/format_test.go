@@ -36,6 +36,23 @@ func printed(t *testing.T, format string, c clock, byTS bool, updates ...client.
 	return out.String()
 }
 
+// Times are those of clock, whichever were printed before.
+func TestTextTimes(t *testing.T) {
+	setLocal(t, zone(t, "Europe/Berlin"))
+	for _, c := range []clock{{}, {utc: true}} {
+		p := &textPrinter{clock: c}
+		for _, m := range []thing.Micros{
+			1795355522123999, 1795355522000000, 1795355522999999, 1795355523000000, 1795355522123999, 0, 999, 1000, -1, -1000000, -1000001,
+			1792889999999999, 1792890000000000, // the clocks change
+			1e17, 1e17 + 5000, -1e17, -1e17 - 5000,
+		} {
+			if got, want := string(p.appendTime(nil, m)), c.format(m); got != want {
+				t.Errorf("%d: got %s, want %s", int64(m), got, want)
+			}
+		}
+	}
+}
+
 func TestPrinters(t *testing.T) {
 	setLocal(t, zone(t, "Europe/Berlin"))
 	u := sample()

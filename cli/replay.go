@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"time"
 
 	urfave "github.com/urfave/cli/v2"
@@ -44,6 +45,8 @@ What history no longer holds of the answer is counted on stderr; with
 			formatFlag(),
 			utcFlag(),
 			brokerFlag(),
+			zoneFlag(),
+			dnsFlag(),
 		},
 		Action: noArgs(p.replay),
 	}
@@ -70,20 +73,33 @@ func (p *program) replay(c *urfave.Context) error {
 	}
 	return interruptible(false, func(ctx context.Context) error {
 		answer := cl.Replay(ctx, q)
-		for u, err := range answer.Updates() {
-			if err != nil {
-				_ = out.Flush() // what came before is good
-				return err
-			}
-			if err := printer.print(&u); err != nil {
-				return err
-			}
+		var err error
+		if lines, ok := printer.(linePrinter); ok {
+			err = printAll(answer.Lines(), lines.printLine)
+		} else {
+			err = printAll(answer.Updates(), func(u client.Update) error { return printer.print(&u) })
+		}
+		if err != nil {
+			_ = out.Flush() // what came before is good
+			return err
 		}
 		if err := out.Flush(); err != nil {
 			return err
 		}
 		return reportEvicted(p.stderr, answer.Evicted, answer.EvictedExact, c.Bool("strict"))
 	})
+}
+
+func printAll[T any](answer iter.Seq2[T, error], print func(T) error) error {
+	for item, err := range answer {
+		if err != nil {
+			return err
+		}
+		if err := print(item); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *program) replayQuery(c *urfave.Context) (q client.Query, err error) {
@@ -119,34 +135,6 @@ func (p *program) replayQuery(c *urfave.Context) (q client.Query, err error) {
 		return q, usagef("--follow goes on for ever: it cannot go with --until or --limit")
 	}
 	return q, nil
-}
-
-// follow prints history and then what comes. Lines are flushed when nothing
-// more has come in.
-func (p *program) follow(ctx context.Context, cl *client.Client, q client.Query, out *bufio.Writer, printer updatePrinter, strict bool) error {
-	for event, err := range cl.Follow(ctx, q) {
-		if err != nil {
-			_ = out.Flush()
-			return err
-		}
-		switch event.Kind {
-		case client.Updated:
-			if err := printer.print(&event.Update); err != nil {
-				return err
-			}
-		case client.Gap:
-			if reportEvicted(p.stderr, event.Missing, event.MissingExact, strict) != nil {
-				return flushed(out, errIncomplete)
-			}
-		case client.CaughtUp:
-		}
-		if !event.More {
-			if err := out.Flush(); err != nil {
-				return err
-			}
-		}
-	}
-	return out.Flush()
 }
 
 func flushed(out *bufio.Writer, err error) error {

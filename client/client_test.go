@@ -71,6 +71,50 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// Lines are those of the live feed, whatever form the broker gave them.
+func TestReplayLines(t *testing.T) {
+	answer := func(last string) *Replay {
+		f := newFake(t, func(r *wire.Request) [][]byte {
+			if r.Cursor == "" {
+				return replayPage(1, 2, 5, func(h *wire.PageHead) { h.Next = "c1" })
+			}
+			page := replayPage(3, 3, 5, func(*wire.PageHead) {})
+			return [][]byte{page[0], []byte(last + "\n")}
+		})
+		return f.client().Replay(t.Context(), Query{})
+	}
+	want := []string{
+		string(updateLine(1)), string(updateLine(2)),
+		`{"type": "thing_update", "ns": "shop.door", "data": {"open":true}, "ts": 3.0, "documentation_url": null, "seq": 3, "thing_seq": 3, "received": 0.0}`,
+	}
+	var got []string
+	r := answer(`{"ns":"shop.door", "type":"thing_update", "data": { "open" : true }, "ts":3, "seq":3,"thing_seq":3}`)
+	for line, err := range r.Lines() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(line))
+	}
+	if !reflect.DeepEqual(got, want) || r.Head != 5 {
+		t.Errorf("got %q, %+v", got, r)
+	}
+	count := 0
+	for range answer("").Lines() {
+		count++
+		break
+	}
+	if count != 1 {
+		t.Errorf("%d lines after one", count)
+	}
+	var last error
+	for _, last = range answer(`{"type": "thing_update", "ns": "Shop"}`).Lines() {
+		count++
+	}
+	if count != 4 || last == nil || !strings.Contains(last.Error(), "cannot be read") {
+		t.Errorf("a line that is no update: %d, %v", count, last)
+	}
+}
+
 func TestReplayStops(t *testing.T) {
 	f := newFake(t, func(*wire.Request) [][]byte {
 		return replayPage(1, 3, 5, func(h *wire.PageHead) { h.Next = "c1" })

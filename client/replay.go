@@ -25,49 +25,80 @@ type Replay struct {
 	// Limited tells that Query.Limit ended the answer.
 	Limited bool
 
-	updates func(yield func(Update, error) bool)
+	// ask asks and calls each with one line of the answer after the other.
+	ask func(each func(line []byte) error) error
 }
 
 // Updates asks the broker and yields the answer in the order of Seq, page by
-// page. An error is the last thing it yields; what came before is good. It
-// may be ranged over once.
-func (r *Replay) Updates() iter.Seq2[Update, error] { return r.updates }
+// page. An error is the last thing it yields; what came before is good. One
+// of Updates and Lines may be ranged over, once.
+func (r *Replay) Updates() iter.Seq2[Update, error] {
+	return func(yield func(Update, error) bool) {
+		err := r.ask(func(line []byte) error {
+			u, err := wire.ParseUpdate(line)
+			if err != nil {
+				return unreadable(err)
+			}
+			if !yield(u, nil) {
+				return errStop
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errStop) {
+			yield(Update{}, err)
+		}
+	}
+}
+
+// Lines is Updates for a program that hands the answer on: each update is
+// yielded as its line of JSON, as the live feed has it (docs/PROTOCOL.md,
+// Live feed), without a newline. A line is valid until the next.
+func (r *Replay) Lines() iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		err := r.ask(func(line []byte) error {
+			line, err := wire.UpdateLine(line)
+			if err != nil {
+				return unreadable(err)
+			}
+			if !yield(line, nil) {
+				return errStop
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errStop) {
+			yield(nil, err)
+		}
+	}
+}
+
+func unreadable(err error) error {
+	return fmt.Errorf("a line of the broker's answer cannot be read: %w", err)
+}
 
 // Replay prepares a question to history; nothing is asked before the answer
 // is ranged over.
 func (c *Client) Replay(ctx context.Context, q Query) *Replay {
 	r := &Replay{EvictedExact: true}
-	r.updates = func(yield func(Update, error) bool) {
+	r.ask = func(each func(line []byte) error) error {
 		h, err := c.history(ctx)
 		if err != nil {
-			yield(Update{}, err)
-			return
+			return err
 		}
 		defer h.close()
-		err = r.run(ctx, h, q.request(), func(u *Update) bool { return yield(*u, nil) })
-		if err != nil && !errors.Is(err, errStop) {
-			yield(Update{}, err)
-		}
+		return r.run(ctx, h, q.request(), each)
 	}
 	return r
 }
 
-// run asks, counts and yields; the error is errStop when yield said so.
-func (r *Replay) run(ctx context.Context, h *history, q *wire.Request, yield func(*Update) bool) error {
+// run asks, counts and calls each, whose error ends it.
+func (r *Replay) run(ctx context.Context, h *history, q *wire.Request, each func(line []byte) error) error {
 	return h.pages(ctx, q, func(p *page) error {
 		r.Head, r.Epoch, r.Limited = p.head.Head, p.head.Epoch, p.head.Limited
 		r.Evicted += p.head.Evicted
 		r.EvictedExact = r.EvictedExact && (p.head.EvictedExact || p.head.Evicted == 0)
 		for line := range p.lines {
-			m, err := wire.ParseMessage(line)
-			if err == nil && m.Kind != wire.KindUpdate {
-				err = errors.New("it is no update")
-			}
-			if err != nil {
-				return fmt.Errorf("a line of the broker's answer cannot be read: %w", err)
-			}
-			if !yield(&m.Update) {
-				return errStop
+			if err := each(line); err != nil {
+				return err
 			}
 		}
 		return nil

@@ -35,6 +35,7 @@ type answers struct {
 	patience time.Duration
 
 	mu       sync.Mutex
+	booked   int // by all that are in flight or wait for room
 	byAddr   map[netip.Addr]int
 	inFlight map[*answer]struct{}
 	logged   time.Time // when a failure was logged last
@@ -59,14 +60,12 @@ func (a *answers) init() {
 // take waits for room for an answer of so many bytes. The error is errBusy
 // or the context's. close cuts the connection off.
 func (a *answers) take(ctx context.Context, addr netip.Addr, bytes int, close func() error) (*answer, error) {
-	an := &answer{addr: addr, bytes: bytes, close: close}
 	a.mu.Lock()
-	if a.byAddr[addr]+bytes > addressBytes && !addr.IsLoopback() {
+	if !a.addressHas(addr, bytes) {
 		a.mu.Unlock()
 		return nil, errBusy
 	}
-	a.byAddr[addr] += bytes
-	a.inFlight[an] = struct{}{}
+	an := a.book(addr, bytes, close)
 	a.mu.Unlock()
 
 	err := a.wait(ctx, a.patience/2, func(ctx context.Context) error { return a.room.Acquire(ctx, int64(bytes)) })
@@ -79,6 +78,32 @@ func (a *answers) take(ctx context.Context, addr netip.Addr, bytes int, close fu
 		return nil, err
 	}
 	return an, nil
+}
+
+// takeAhead gives room for the next answer of a connection while the last is
+// still being sent, nil where that would take from others.
+func (a *answers) takeAhead(addr netip.Addr, bytes int, close func() error) *answer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.booked+bytes > answerBytes/2 || !a.addressHas(addr, bytes) || !a.room.TryAcquire(int64(bytes)) {
+		return nil
+	}
+	return a.book(addr, bytes, close)
+}
+
+// addressHas tells whether an address may take so many bytes more. The lock
+// is held.
+func (a *answers) addressHas(addr netip.Addr, bytes int) bool {
+	return a.byAddr[addr]+bytes <= addressBytes || addr.IsLoopback()
+}
+
+// book notes an answer. The lock is held.
+func (a *answers) book(addr netip.Addr, bytes int, close func() error) *answer {
+	an := &answer{addr: addr, bytes: bytes, close: close}
+	a.booked += bytes
+	a.byAddr[addr] += bytes
+	a.inFlight[an] = struct{}{}
+	return an
 }
 
 // read waits for a turn to read, and gives what ends it.
@@ -140,6 +165,7 @@ func (a *answers) mayLog() bool {
 func (a *answers) forget(an *answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.booked -= an.bytes
 	if a.byAddr[an.addr] -= an.bytes; a.byAddr[an.addr] == 0 {
 		delete(a.byAddr, an.addr)
 	}

@@ -79,7 +79,7 @@ func FuzzRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, request []byte) {
 		for range 50 {
 			a := &asked{p: r.Publisher}
-			head, _, err := parseReply(t, a.answer(context.Background(), [][]byte{request}))
+			head, _, err := parseReply(t, a.frames(context.Background(), [][]byte{request}))
 			a.done()
 			if err != nil || head.Next == "" {
 				return

@@ -16,13 +16,14 @@ type listed struct {
 }
 
 // directory answers with one page of the directory, as it is or was.
-func (a *asked) directory(ctx context.Context, r *wire.Request, q *question) ([][]byte, error) {
+func (a *asked) directory(ctx context.Context, r *wire.Request, q *question) (frame []byte, err error) {
 	done, err := a.turn(ctx, r.PageSize())
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	l := lister{page: page{room: r.PageSize()}, wide: q.wide}
+	a.lines.room = r.PageSize()
+	l := lister{page: &a.lines, wide: q.wide}
 	head := wire.PageHead{Type: wire.TypeDirectoryPage, ID: r.ID, Epoch: q.epoch}
 	if q.at == nil {
 		head.Head = a.p.o.Store.State().Head
@@ -54,13 +55,13 @@ func (a *asked) directory(ctx context.Context, r *wire.Request, q *question) ([]
 		q.after = &l.last
 		head.Next = q.cursor()
 	}
-	return [][]byte{head.Append(nil), l.body}, nil
+	return head.Append(nil), nil
 }
 
 // lister collects a page's entries. Wide ones are held back, since what they
 // add is asked for all of them at once.
 type lister struct {
-	page
+	*page
 	wide bool
 	last thing.Name
 	held []listed
@@ -68,16 +69,15 @@ type lister struct {
 
 // add takes an entry, which is valid during the call only.
 func (l *lister) add(e wire.Entry, wide wire.Wide) bool {
-	before := len(l.body)
-	if !l.line(func(dst []byte) []byte { return wire.AppendEntry(dst, &e) }) {
+	dst := l.begin(wire.EntryRoom(&e))
+	if !l.end(wire.AppendEntry(dst, &e)) {
 		return false
 	}
 	l.last = e.Update.Name
 	if l.wide {
 		// The line's bytes stand for it in the page's size; the entry itself
 		// is kept to be written again.
-		l.room -= len(l.body) - before
-		l.body = l.body[:before]
+		l.keep(dst)
 		e.Update.Data, e.Doc = bytes.Clone(e.Update.Data), bytes.Clone(e.Doc)
 		l.held = append(l.held, listed{entry: e, wide: wide})
 	}
@@ -102,7 +102,7 @@ func (a *asked) widen(ctx context.Context, l *lister) error {
 	for i := range l.held {
 		h := &l.held[i]
 		h.entry.Wide = &h.wide
-		l.body = append(wire.AppendEntry(l.body, &h.entry), '\n')
+		l.keep(append(wire.AppendEntry(l.begin(wire.EntryRoom(&h.entry)), &h.entry), '\n'))
 	}
 	return nil
 }

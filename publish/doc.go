@@ -21,6 +21,14 @@
 // touch it otherwise. One that is behind is never touched by Publish; it
 // costs no memory and delays nobody.
 //
+// # The history service
+//
+// A connection's requests are answered in their order by one goroutine. A
+// second one writes an answer while the first reads the next page, if that
+// has been asked for and there is plenty of room (answers): for each
+// connection there is one answer on its way and one ahead of it, at most.
+// Long pages are made of pieces that all connections use in turn (page).
+//
 // # Locks
 //
 // Publisher.mu guards the window, the trie, the list of subscribers and every

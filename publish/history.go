@@ -24,55 +24,91 @@ func LimitRequests(l *zmtp.Limits) {
 }
 
 // ServeHistory answers one connection's requests, in their order, until it
-// or ctx ends. It is the handler of the history listener.
+// or ctx ends. It is the handler of the history listener. While one answer
+// is on its way the next is made, if it has been asked for already.
 func (p *Publisher) ServeHistory(ctx context.Context, c *zmtp.Conn) {
+	var last *delivery
+	defer func() { _ = last.wait() }() // the connection has ended, and that with it
 	for ctx.Err() == nil {
+		// A peer that asks nothing more may still be waiting for its answer.
+		if c.Await() != nil && last.wait() != nil {
+			return
+		}
 		envelope, body, err := zmtp.ReadRequest(c)
 		if err != nil && !errors.Is(err, zmtp.ErrOversize) {
 			return
 		}
-		if err := p.answerOne(ctx, c, envelope, body, err != nil); err != nil {
+		a := &asked{p: p, addr: c.Remote().Addr(), close: c.Close, before: last}
+		var frame []byte
+		if err != nil {
+			frame = a.fail(nil, tooLarge())
+		} else {
+			frame = a.answer(ctx, body)
+		}
+		if last.wait() != nil || ctx.Err() != nil {
+			a.done()
 			return
 		}
+		last = a.deliver(c, envelope, frame)
 	}
 }
 
-func (p *Publisher) answerOne(ctx context.Context, c *zmtp.Conn, envelope, body [][]byte, oversize bool) error {
-	a := &asked{p: p, addr: c.Remote().Addr(), close: c.Close}
-	defer a.done()
-	var reply [][]byte
-	if oversize {
-		reply = a.fail(nil, tooLarge())
-	} else {
-		reply = a.answer(ctx, body)
+// delivery is an answer on its way.
+type delivery struct {
+	done chan struct{} // closed when it is over
+	err  error
+}
+
+// wait waits until the answer was written or could not be; nil is no answer.
+func (d *delivery) wait() error {
+	if d == nil {
+		return nil
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
+	<-d.done
+	return d.err
+}
+
+// deliver writes the answer and gives back what it took, while the next is
+// made.
+func (a *asked) deliver(c *zmtp.Conn, envelope [][]byte, frame []byte) *delivery {
+	d := &delivery{done: make(chan struct{})}
 	if a.room != nil {
-		p.answers.sending(a.room)
+		a.p.answers.sending(a.room)
 	}
-	return zmtp.WriteReply(c, envelope, reply...)
+	go func() {
+		defer close(d.done)
+		defer a.done()
+		if a.page {
+			d.err = zmtp.WriteReplyPieces(c, envelope, frame, a.lines.pieces)
+		} else {
+			d.err = zmtp.WriteReply(c, envelope, frame)
+		}
+	}()
+	return d
 }
 
 // asked is one request while it is answered.
 type asked struct {
-	p     *Publisher
-	addr  netip.Addr
-	close func() error
-	bytes int     // of the request, which may be held by its question
-	room  *answer // nil until it was needed
+	p      *Publisher
+	addr   netip.Addr
+	close  func() error
+	before *delivery // of the connection's last answer
+	bytes  int       // of the request, which may be held by its question
+	room   *answer   // nil until it was needed
+	lines  page
+	page   bool // the answer has a second frame: lines
 }
 
 // done gives back what the answer took.
 func (a *asked) done() {
+	a.lines.release()
 	if a.room != nil {
 		a.p.answers.give(a.room)
 	}
 }
 
-// answer gives the frames of the answer to a request.
-func (a *asked) answer(ctx context.Context, body [][]byte) [][]byte {
+// answer gives the first frame of the answer to a request.
+func (a *asked) answer(ctx context.Context, body [][]byte) []byte {
 	switch {
 	case len(body) != 1:
 		a.p.o.HistoryMetrics.Request("")
@@ -91,25 +127,34 @@ func (a *asked) answer(ctx context.Context, body [][]byte) [][]byte {
 	if err != nil {
 		return a.fail(r.ID, err)
 	}
-	var reply [][]byte
+	var head []byte
 	switch r.Type {
 	case wire.TypeReplay:
-		reply, err = a.replay(ctx, r, q)
+		head, err = a.replay(ctx, r, q)
 	case wire.TypeDirectory:
-		reply, err = a.directory(ctx, r, q)
+		head, err = a.directory(ctx, r, q)
 	case wire.TypeRefused:
-		reply = a.refused(r)
+		head = a.refused(r)
 	}
 	if err != nil {
 		return a.fail(r.ID, err)
 	}
-	return reply
+	a.page = true
+	return head
 }
 
 // turn waits until a page of so many bytes may be read for this request.
 func (a *asked) turn(ctx context.Context, bytes int) (done func(), err error) {
-	if a.room, err = a.p.answers.take(ctx, a.addr, bytes+a.bytes, a.close); err != nil {
-		return nil, err
+	if a.before != nil {
+		a.room = a.p.answers.takeAhead(a.addr, bytes+a.bytes, a.close)
+	}
+	if a.room == nil {
+		if a.before.wait() != nil { // nobody is there to be answered
+			return nil, context.Canceled
+		}
+		if a.room, err = a.p.answers.take(ctx, a.addr, bytes+a.bytes, a.close); err != nil {
+			return nil, err
+		}
 	}
 	return a.p.answers.read(ctx)
 }
@@ -132,7 +177,7 @@ func tooLarge() error {
 }
 
 // fail gives the frame of an error.
-func (a *asked) fail(id []byte, err error) [][]byte {
+func (a *asked) fail(id []byte, err error) []byte {
 	p := a.p
 	f := wire.ErrorFrame{Code: wire.CodeUnavailable, Message: err.Error(), Epoch: p.o.Store.State().Epoch, ID: id}
 	var coded *codeError
@@ -152,18 +197,17 @@ func (a *asked) fail(id []byte, err error) [][]byte {
 		f.Message = "history cannot be read: " + f.Message
 	}
 	p.o.HistoryMetrics.Error(f.Code)
-	return [][]byte{f.Append(nil)}
+	return f.Append(nil)
 }
 
 // refused answers with the newest refusals.
-func (a *asked) refused(r *wire.Request) [][]byte {
+func (a *asked) refused(r *wire.Request) (frame []byte) {
 	head := wire.PageHead{Type: wire.TypeRefusedPage, ID: r.ID}
-	var body []byte
 	if a.p.o.Refusals != nil {
 		for _, line := range a.p.o.Refusals() {
-			body = append(line.Append(body), '\n')
+			a.lines.keep(append(line.Append(a.lines.begin(0)), '\n'))
 			head.Count++
 		}
 	}
-	return [][]byte{head.Append(nil), body}
+	return head.Append(nil)
 }

@@ -23,7 +23,16 @@ func (r *rig) ask(request string) (*wire.PageHead, []string, error) {
 	defer a.done()
 	ctx, cancel := withTimeout(r.t)
 	defer cancel()
-	return parseReply(r.t, a.answer(ctx, [][]byte{[]byte(request)}))
+	return parseReply(r.t, a.frames(ctx, [][]byte{[]byte(request)}))
+}
+
+// frames gives the frames of the answer to a request.
+func (a *asked) frames(ctx context.Context, request [][]byte) [][]byte {
+	head := a.answer(ctx, request)
+	if !a.page {
+		return [][]byte{head}
+	}
+	return [][]byte{head, bytes.Join(a.lines.pieces, nil)}
 }
 
 func parseReply(t testing.TB, frames [][]byte) (*wire.PageHead, []string, error) {
@@ -233,7 +242,7 @@ func TestHistoryErrors(t *testing.T) {
 
 	a := &asked{p: r.Publisher}
 	for _, body := range [][][]byte{nil, {[]byte(`{"type": "replay"}`), nil}} {
-		if _, _, err := parseReply(t, a.answer(context.Background(), body)); err == nil {
+		if _, _, err := parseReply(t, a.frames(context.Background(), body)); err == nil {
 			t.Errorf("a request of %d frames is taken", len(body))
 		}
 	}

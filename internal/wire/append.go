@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -33,6 +34,7 @@ func Prefix(n thing.Name, tree bool) [][]byte {
 // feed) has it, without a newline. One that was not kept shows null for
 // both numbers.
 func AppendUpdate(dst []byte, u *thing.Update) []byte {
+	dst = slices.Grow(dst, UpdateRoom(u))
 	dst = append(dst, UpdatePrefix+`, "ns": "`...)
 	dst = append(dst, u.Name...)
 	dst = append(dst, `", "data": `...)
@@ -45,13 +47,21 @@ func AppendUpdate(dst []byte, u *thing.Update) []byte {
 	return append(dst, '}')
 }
 
+// UpdateRoom bounds the size of an update's line.
+func UpdateRoom(u *thing.Update) int { return len(u.Name) + u.Size() + restOfUpdate }
+
+// restOfUpdate is the longest that a line can be without name, data and
+// URL: a ts has at most 24 characters, a seq 20, an instant 22.
+const restOfUpdate = len(UpdatePrefix+`, "ns": "", "data": , "ts": , "documentation_url": null, "seq": , "thing_seq": , "received": }`) +
+	24 + 2*20 + 22
+
 // appendNumbers appends the members seq, thing_seq and received.
 func appendNumbers(dst []byte, u *thing.Update) []byte {
 	if u.Kept() {
 		dst = append(dst, `, "seq": `...)
-		dst = strconv.AppendUint(dst, u.Seq, 10)
+		dst = appendUint(dst, u.Seq)
 		dst = append(dst, `, "thing_seq": `...)
-		dst = strconv.AppendUint(dst, u.ThingSeq, 10)
+		dst = appendUint(dst, u.ThingSeq)
 	} else {
 		dst = append(dst, `, "seq": null, "thing_seq": null`...)
 	}
@@ -152,6 +162,17 @@ func AppendEntry(dst []byte, e *Entry) []byte {
 	}
 	return append(dst, '}')
 }
+
+// EntryRoom is about the size of an entry's line, seldom less.
+func EntryRoom(e *Entry) int {
+	n := len(e.Update.Name) + len(e.Update.Data) + len(e.Doc) + restOfUpdate
+	if e.Wide != nil {
+		n += len(e.Wide.Source) + restOfWide
+	}
+	return n
+}
+
+const restOfWide = len(`, "source": {"address": "", "transport": ""}, "sources": , "kept": , "oldest": `) + 3 + 2*20 + 22
 
 func (w *Wide) append(dst []byte) []byte {
 	dst = append(dst, `, "source": `...)

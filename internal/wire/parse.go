@@ -52,6 +52,19 @@ type Snapshot struct {
 // The error says why nothing could be taken; a type that is not known is no
 // error.
 func ParseMessage(line []byte) (Message, error) {
+	var m Message
+	r := lineReaders.Get().(*lineReader) // nothing else is in there
+	ok := r.update(line, &m.Update)
+	lineReaders.Put(r)
+	if ok {
+		m.Kind = KindUpdate
+		return m, nil
+	}
+	return parseMessage(line)
+}
+
+// parseMessage is ParseMessage for lines of any form.
+func parseMessage(line []byte) (Message, error) {
 	r := readers.Get().(*reader) // nothing else is in there
 	defer readers.Put(r)
 	var v values

@@ -35,3 +35,27 @@ func takeBack(b []byte) {
 		largeBuffers.Put((*[largeBuffer]byte)(b))
 	}
 }
+
+// trusted is how large a body may be for which a peer that was dialled is
+// given memory before it has come.
+const trusted = 16 << 20
+
+// bodies are used again by connections that were dialled: pages of history
+// come one behind the other.
+var bodies sync.Pool
+
+// lendBody gives n bytes.
+func lendBody(n int) []byte {
+	if b, ok := bodies.Get().(*[]byte); ok && cap(*b) >= n {
+		return (*b)[:n]
+	}
+	const step = 64 << 10 // the next one may be a little larger
+	return make([]byte, n, (n+step-1)/step*step)
+}
+
+// takeBackBody takes what lendBody gave.
+func takeBackBody(b []byte) {
+	if cap(b) <= trusted {
+		bodies.Put(&b)
+	}
+}

@@ -106,21 +106,30 @@ func (c *Conn) Finish(ctx context.Context) error {
 }
 
 func (c *Conn) finish() error {
-	if err := c.Flush(); err != nil {
+	if err := c.CloseWrite(); err != nil {
 		return err
-	}
-	half, ok := c.nc.(interface{ CloseWrite() error })
-	if !ok {
-		return nil
-	}
-	if err := half.CloseWrite(); err != nil {
-		return fmt.Errorf("zmtp: %w", err)
 	}
 	for {
 		if _, err := c.Read(); err != nil {
 			return nil // however the peer ended it, it is over
 		}
 	}
+}
+
+// CloseWrite flushes and tells the peer that nothing more comes. Reading goes
+// on: it ends when the peer, having read everything, closes its side.
+func (c *Conn) CloseWrite() error {
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok {
+		return c.Close()
+	}
+	if err := half.CloseWrite(); err != nil {
+		return fmt.Errorf("zmtp: %w", err)
+	}
+	return nil
 }
 
 // end closes the connection for a reason, which later errors of Read and

@@ -11,7 +11,7 @@ import (
 // read past; the connection goes on.
 var ErrOversize = errors.New("zmtp: the message is too large")
 
-// ReadMessage reads one whole message. Its frames are copies. The error is
+// ReadMessage reads one whole message. Its frames are the caller's. The error is
 // ErrOversize, with the connection still usable, for a message with a frame
 // too large; of such frames it has the beginning only.
 func ReadMessage(c *Conn) ([][]byte, error) {
@@ -29,7 +29,12 @@ func ReadMessage(c *Conn) ([][]byte, error) {
 			oversize = ErrOversize
 		case Message:
 		}
-		frames = append(frames, slices.Clone(f.Body))
+		if c.in.body != nil { // nobody else knows it
+			c.in.body = nil
+			frames = append(frames, f.Body)
+		} else {
+			frames = append(frames, slices.Clone(f.Body))
+		}
 		if !f.More {
 			return frames, oversize
 		}
@@ -56,6 +61,24 @@ func ReadRequest(c *Conn) (envelope, body [][]byte, err error) {
 // message, and flushes it.
 func WriteReply(c *Conn, envelope [][]byte, frames ...[]byte) error {
 	return writeMessage(c, envelope, frames)
+}
+
+// WriteReplyPieces is WriteReply for an answer of two frames: head, and one
+// that is all pieces one behind the other.
+func WriteReplyPieces(c *Conn, envelope [][]byte, head []byte, pieces [][]byte) error {
+	framed := make([][]byte, 0, 2*len(envelope)+3+len(pieces))
+	for _, f := range envelope {
+		framed = append(framed, AppendFrameHeader(nil, len(f), true), f)
+	}
+	size := 0
+	for _, p := range pieces {
+		size += len(p)
+	}
+	framed = append(framed, AppendFrameHeader(nil, len(head), true), head, AppendFrameHeader(nil, size, false))
+	if err := c.Write(append(framed, pieces...)...); err != nil {
+		return err
+	}
+	return c.Flush()
 }
 
 // SendRequest writes a request on a Req or Dealer connection, behind the

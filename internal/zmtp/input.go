@@ -15,6 +15,7 @@ type input struct {
 	buf   []byte
 	r, w  int
 	lent  []byte // buf, when it is lent
+	body  []byte // what large gave last, until the next Read
 	small [smallBuffer]byte
 }
 
@@ -109,6 +110,11 @@ func (c *Conn) receive(p []byte, partial bool) (int, error) {
 		switch {
 		case err == nil:
 		case c.interval > 0 && errors.Is(err, os.ErrDeadlineExceeded):
+			if !c.out.mu.TryLock() { // the writer watches over the peer
+				c.pinged = false
+				continue
+			}
+			_ = c.unlock() // a failure is told to the next writer
 			if c.pinged {
 				c.end(ErrPeerSilent)
 				return 0, c.because(err)
@@ -123,9 +129,10 @@ func (c *Conn) receive(p []byte, partial bool) (int, error) {
 	}
 }
 
-// large reads a body that no buffer holds. It grows with what has come, not
-// with what was announced, but waits first until there is room for all of
-// it, so that bodies do not wait for each other half-way.
+// large reads a body that no buffer holds. On a listener's connection it
+// grows with what has come, not with what was announced, but waits first
+// until there is room for all of it, so that bodies do not wait for each
+// other half-way. A peer that was dialled is believed up to trusted bytes.
 func (c *Conn) large(size int) ([]byte, error) {
 	c.midFrame.Store(0) // waiting for room is not the peer's fault
 	for !c.bodies.take(c, int64(size), false) {
@@ -136,7 +143,12 @@ func (c *Conn) large(size int) ([]byte, error) {
 		}
 	}
 	defer c.bodies.give(c, int64(size))
-	body := make([]byte, min(size, 2*largeBuffer))
+	var body []byte
+	if c.bodies == nil {
+		body = lendBody(min(size, trusted))
+	} else {
+		body = make([]byte, min(size, 2*largeBuffer))
+	}
 	n := copy(body, c.in.bytes())
 	c.in.r += n
 	c.lower()
@@ -151,7 +163,16 @@ func (c *Conn) large(size int) ([]byte, error) {
 		}
 		n += m
 	}
+	c.in.body = body
 	return body, nil
+}
+
+// giveBody ends the use of what large gave.
+func (c *Conn) giveBody() {
+	if c.bodies == nil {
+		takeBackBody(c.in.body)
+	}
+	c.in.body = nil
 }
 
 // roomPause is how long a body that there is no room for waits to look
@@ -192,6 +213,7 @@ func (c *Conn) more() error {
 // release gives back what the reading side holds. Nobody may be reading.
 func (c *Conn) release() {
 	c.lower()
+	c.in.body = nil
 	c.buffers.giveAll(c)
 	c.bodies.giveAll(c)
 }

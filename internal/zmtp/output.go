@@ -87,12 +87,17 @@ func (c *Conn) unlock() error {
 // put queues p. The lock is held.
 func (c *Conn) put(p []byte) {
 	o := &c.out
+	if len(p) >= largeBuffer {
+		// What is small before it goes ahead of it: the head of an answer, to
+		// a peer that may already ask for the next.
+		c.flush()
+		if o.err == nil {
+			c.send(p)
+		}
+		return
+	}
 	for len(p) > 0 && o.err == nil {
 		if o.lent == nil {
-			if len(p) >= largeBuffer {
-				c.send(p)
-				return
-			}
 			o.lent = lend(largeBuffer)
 		}
 		n := copy(o.lent[o.n:], p)

@@ -11,6 +11,9 @@ const maxCommand = 8 << 10
 // broke the protocol or a limit. After an error there is nothing more to
 // read, and the connection is closed.
 func (c *Conn) Read() (Frame, error) {
+	if c.in.body != nil {
+		c.giveBody()
+	}
 	// A short frame that is in the buffer and a message by itself.
 	if b := c.in.bytes(); len(b) >= 2 && b[0] == 0 && c.parts == 0 && c.role != Pub {
 		if end := 2 + int(b[1]); end <= len(b) && int64(b[1]) <= c.limits.MaxFrame {
@@ -37,6 +40,20 @@ func (c *Conn) Read() (Frame, error) {
 			return f, nil
 		}
 	}
+}
+
+// Await waits until something more has come, or nothing more will: the next
+// Read tells then what it is, and the error is a hint only. Unlike Read it
+// does not close the connection when the peer has ended its side. The body
+// that Read gave last is not valid any more.
+func (c *Conn) Await() error {
+	if c.readErr != nil {
+		return c.readErr
+	}
+	if c.in.body != nil {
+		c.giveBody()
+	}
+	return c.need(1)
 }
 
 // ended closes the connection after err ended reading, and keeps it as the
