@@ -1,17 +1,16 @@
 // Package metrics holds every metric of the broker: its name, help and
-// labels, on a registry of its own. Components get a struct of ready
-// counters; what is looked up at a scrape is handed over as a function. It
-// knows nothing of the rest of the program: lists of label values come in
-// as strings, and counters are found by their index in these lists.
+// labels, on a registry of its own but for the series of each Thing.
+// Components get a struct of ready counters; what is looked up at a scrape
+// is handed over as a function. It knows nothing of the rest of the program:
+// lists of label values come in as strings, and counters are found by their
+// index in these lists.
 package metrics
 
 import (
-	"net/http"
 	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // Options are the label values that other packages decide.
@@ -30,6 +29,7 @@ type Options struct {
 // Metrics is all of them. Every series with a known set of label values is
 // there, at 0, from the first scrape on.
 type Metrics struct {
+	// Registry has all but the Things, which are written beside it.
 	Registry *prometheus.Registry
 
 	Ingest      *Ingest
@@ -63,21 +63,13 @@ func New(o Options) *Metrics {
 		Publish:     NewPublish(reg),
 		Snapshot:    NewSnapshot(reg),
 		History:     NewHistory(reg),
-		Things:      NewThings(reg),
+		Things:      NewThings(),
 	}
 }
 
 // ObserveThings is Things.Observe.
 func (m *Metrics) ObserveThings(max int, things func(yield func(ThingSample) bool)) {
 	m.Things.Observe(max, things)
-}
-
-// Handler answers a scrape, two at a time at most.
-func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{
-		ErrorHandling:       promhttp.ContinueOnError,
-		MaxRequestsInFlight: 2,
-	})
 }
 
 // register puts the collectors on reg; a nil reg leaves them off, for a

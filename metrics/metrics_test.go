@@ -3,16 +3,13 @@ package metrics
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"go.uber.org/goleak"
 )
@@ -172,11 +169,8 @@ func TestRuntimeAndBuild(t *testing.T) {
 func TestPromlint(t *testing.T) {
 	m := New(testOptions)
 	m.ObserveThings(1, someThings(1))
-	families, err := m.Registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	NewAdapt(m.Registry, []string{"filter"}, func() AdaptSample { return AdaptSample{Skipped: []uint64{0}} })
+	problems, err := promlint.New(strings.NewReader(strings.Join(scrape(t, m), "\n"))).Lint()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,32 +179,6 @@ func TestPromlint(t *testing.T) {
 			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
 	}
-}
-
-// The walk may hold a lock that the whole broker needs: it is over before a
-// slow registry takes the first metric.
-func TestThingsWalkDoesNotWait(t *testing.T) {
-	th := NewThings(nil)
-	walked := make(chan struct{})
-	th.Observe(1000, func(yield func(ThingSample) bool) {
-		someThings(1000)(yield)
-		close(walked)
-	})
-	ch := make(chan prometheus.Metric) // nobody receives yet
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		th.Collect(ch)
-		close(ch)
-	})
-	<-walked
-	n := 0
-	for range ch {
-		n++
-	}
-	if want := 2 + 4*1000; n != want {
-		t.Errorf("%d metrics, want %d", n, want)
-	}
-	wg.Wait()
 }
 
 // The documentation's table and the code say the same, both ways.
@@ -237,12 +205,9 @@ func TestDocumented(t *testing.T) {
 
 	m := New(testOptions)
 	m.ObserveThings(1, someThings(1))
-	families, err := m.Registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+	NewAdapt(m.Registry, []string{"filter"}, func() AdaptSample { return AdaptSample{Skipped: []uint64{0}} })
 	var missing strings.Builder
-	for _, family := range families {
+	for _, family := range parsed(t, strings.Join(scrape(t, m), "\n")) {
 		name := family.GetName()
 		if !strings.HasPrefix(name, "tbhist_") {
 			continue
@@ -269,28 +234,5 @@ func TestDocumented(t *testing.T) {
 	}
 	if missing.Len() > 0 {
 		t.Logf("lines as the code would have them:\n%s", missing.String())
-	}
-}
-
-func BenchmarkScrape(b *testing.B) {
-	for _, n := range []int{5000, 100_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			m := New(testOptions)
-			samples := make([]ThingSample, 0, n)
-			someThings(n)(func(s ThingSample) bool { samples = append(samples, s); return true })
-			m.ObserveThings(n, func(yield func(ThingSample) bool) {
-				for _, s := range samples {
-					if !yield(s) {
-						return
-					}
-				}
-			})
-			for b.Loop() {
-				w := httptest.NewRecorder()
-				w.Body = nil
-				m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-				_, _ = io.Copy(io.Discard, w.Result().Body)
-			}
-		})
 	}
 }

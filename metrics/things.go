@@ -1,10 +1,8 @@
 package metrics
 
 import (
-	"sync"
+	"strconv"
 	"sync/atomic"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // ThingSample is what a scrape tells of one Thing.
@@ -15,13 +13,11 @@ type ThingSample struct {
 	Updates  uint64  // how many it had
 }
 
-// Things is the collector over all Things: it holds nothing between two
-// scrapes but a buffer.
+// Things are the series of all Things. There may be very many, and the
+// registry would hold each of them several times over while it gathers: they
+// are written as text behind what the registry gives, see Metrics.Handler.
 type Things struct {
 	source atomic.Pointer[thingsSource]
-
-	mu  sync.Mutex    // guards buf: one scrape at a time fills it
-	buf []ThingSample // of the last scrape, reused
 }
 
 type thingsSource struct {
@@ -29,27 +25,8 @@ type thingsSource struct {
 	walk func(yield func(ThingSample) bool)
 }
 
-var (
-	thingsDesc = prometheus.NewDesc("tbhist_things",
-		"Things known.", nil, nil)
-	thingsOmittedDesc = prometheus.NewDesc("tbhist_metrics_things_omitted",
-		"Things without series of their own, because there are more than --metrics-things.", nil, nil)
-	thingUpdateDesc = prometheus.NewDesc("tbhist_thing_last_update_timestamp_seconds",
-		"The time (ts) of the Thing's newest update, as its source gave it.", []string{"thing"}, nil)
-	thingReceivedDesc = prometheus.NewDesc("tbhist_thing_received_timestamp_seconds",
-		"When the Thing's newest update arrived, by the broker's clock.", []string{"thing"}, nil)
-	thingSkewDesc = prometheus.NewDesc("tbhist_thing_clock_skew_seconds",
-		"When the Thing's newest update arrived less the time its source gave.", []string{"thing"}, nil)
-	thingUpdatesDesc = prometheus.NewDesc("tbhist_thing_updates_total",
-		"Updates of the Thing.", []string{"thing"}, nil)
-)
-
-// NewThings makes it on reg, or on nothing when that is nil.
-func NewThings(reg prometheus.Registerer) *Things {
-	t := &Things{}
-	register(reg, t)
-	return t
-}
+// NewThings makes it; without Observe there are none.
+func NewThings() *Things { return &Things{} }
 
 // Observe sets where the Things come from: the first max that walk yields
 // get series of their own, the rest are only counted. walk is called at each
@@ -59,45 +36,73 @@ func (t *Things) Observe(max int, walk func(yield func(ThingSample) bool)) {
 	t.source.Store(&thingsSource{max: max, walk: walk})
 }
 
-// Describe is part of prometheus.Collector.
-func (t *Things) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
-		thingsDesc, thingsOmittedDesc, thingUpdateDesc,
-		thingReceivedDesc, thingSkewDesc, thingUpdatesDesc,
-	} {
-		ch <- d
-	}
-}
-
-// Collect is part of prometheus.Collector.
-func (t *Things) Collect(ch chan<- prometheus.Metric) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	samples, total := t.take()
-	ch <- prometheus.MustNewConstMetric(thingsDesc, prometheus.GaugeValue, float64(total))
-	ch <- prometheus.MustNewConstMetric(thingsOmittedDesc, prometheus.GaugeValue, float64(total-len(samples)))
-	for i := range samples {
-		s := &samples[i]
-		ch <- prometheus.MustNewConstMetric(thingUpdateDesc, prometheus.GaugeValue, s.TS, s.Name)
-		ch <- prometheus.MustNewConstMetric(thingReceivedDesc, prometheus.GaugeValue, s.Received, s.Name)
-		ch <- prometheus.MustNewConstMetric(thingSkewDesc, prometheus.GaugeValue, s.Received-s.TS, s.Name)
-		ch <- prometheus.MustNewConstMetric(thingUpdatesDesc, prometheus.CounterValue, float64(s.Updates), s.Name)
-	}
-}
-
 // take walks the Things once, quickly: the walk is over before the first
-// metric is handed to the registry, which may be slow to take it.
-func (t *Things) take() (samples []ThingSample, total int) {
+// byte goes to a scraper, which may be slow to take it. It appends to
+// samples those that get series, and counts all.
+func (t *Things) take(samples []ThingSample) (_ []ThingSample, total int) {
 	src := t.source.Load()
 	if src == nil {
-		return nil, 0
+		return samples, 0
 	}
-	t.buf = t.buf[:0]
+	most := len(samples) + src.max
 	src.walk(func(s ThingSample) bool {
-		if total++; len(t.buf) < src.max {
-			t.buf = append(t.buf, s)
+		if total++; len(samples) < most {
+			samples = append(samples, s)
 		}
 		return true
 	})
-	return t.buf, total
+	return samples, total
+}
+
+// thingFamilies have a series for each Thing.
+var thingFamilies = []struct {
+	name, help, kind string
+	value            func(dst []byte, s *ThingSample) []byte
+}{
+	{
+		"tbhist_thing_last_update_timestamp_seconds",
+		"The time (ts) of the Thing's newest update, as its source gave it.", "gauge",
+		func(dst []byte, s *ThingSample) []byte { return appendFloat(dst, s.TS) },
+	},
+	{
+		"tbhist_thing_received_timestamp_seconds",
+		"When the Thing's newest update arrived, by the broker's clock.", "gauge",
+		func(dst []byte, s *ThingSample) []byte { return appendFloat(dst, s.Received) },
+	},
+	{
+		"tbhist_thing_clock_skew_seconds",
+		"When the Thing's newest update arrived less the time its source gave.", "gauge",
+		func(dst []byte, s *ThingSample) []byte { return appendFloat(dst, s.Received-s.TS) },
+	},
+	{
+		"tbhist_thing_updates_total",
+		"Updates of the Thing.", "counter",
+		func(dst []byte, s *ThingSample) []byte { return strconv.AppendUint(dst, s.Updates, 10) },
+	},
+}
+
+// writeThings writes the series of the samples, of total Things, to p: each
+// family in one piece, as the format demands.
+func writeThings(p *textWriter, samples []ThingSample, total int) {
+	p.head("tbhist_things", "Things known.", "gauge")
+	p.single("tbhist_things", total)
+	p.head("tbhist_metrics_things_omitted",
+		"Things without series of their own, because there are more than --metrics-things.", "gauge")
+	p.single("tbhist_metrics_things_omitted", total-len(samples))
+	for _, f := range thingFamilies {
+		if len(samples) > 0 {
+			p.head(f.name, f.help, f.kind)
+		}
+		begin := f.name + `{thing="`
+		for i := range samples {
+			if p.err != nil {
+				return // the scraper has gone
+			}
+			p.buf = append(p.buf, begin...)
+			p.buf = appendLabel(p.buf, samples[i].Name)
+			p.buf = append(p.buf, `"} `...)
+			p.buf = append(f.value(p.buf, &samples[i]), '\n')
+			p.room()
+		}
+	}
 }
