@@ -84,7 +84,9 @@ func (db *DB) ageOut() error {
 	for id, next := range p.next {
 		if r := p.rings[id]; r != nil && next > r.fk.Load() {
 			if r.limit.Bytes > 0 {
-				r.agedOut = max(r.agedOut, next-1)
+				// The newest stays. Whether its age evicts it is asked again
+				// when another comes: by then the clock may have stepped back.
+				r.agedOut = max(r.agedOut, min(next, r.head)-1)
 			}
 			db.settle(r, next, metrics.EvictAge)
 		}
