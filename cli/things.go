@@ -21,17 +21,24 @@ func (p *program) thingsCommand() *urfave.Command {
   tbhist things
   tbhist things --ns shop --wide
   tbhist things --at '2026-11-22 14:00'   as it was then
+  tbhist things --watch                   as it changes, until interrupted
 
 AGE is how long ago the broker received the update. --wide adds who sent it,
 from how many sources updates came in the last hour, how far the source's
 clock is from the broker's (SKEW, received - ts), how many updates history
 holds and the documentation URL. Several sources, and more than 5 minutes of
-skew, are marked with "!".`,
+skew, are marked with "!".
+
+--watch needs a terminal. RATE counts the updates of the last minute, or since
+it was started. A connection that is lost is made again.`,
 		Flags: []urfave.Flag{
 			nsFlag(),
 			text("at", "", "`TIME` in the past: 1h (ago), 14:00, '2026-11-22 14:00', …"),
 			toggle("wide", false, "show sources, skew, updates kept and documentation URL too"),
+			toggle("watch", false, "show a live table, with the rate of updates, until interrupted"),
 			brokerFlag(),
+			zoneFlag(),
+			dnsFlag(),
 		},
 		Action: noArgs(p.things),
 	}
@@ -52,6 +59,9 @@ func (p *program) things(c *urfave.Context) error {
 	q := client.ThingsQuery{Wide: c.Bool("wide")}
 	if q.Name, err = nsOf(c); err != nil {
 		return err
+	}
+	if c.Bool("watch") {
+		return p.watchThings(c, cl, q.Name)
 	}
 	if q.At, err = p.at(c); err != nil {
 		return err

@@ -1,0 +1,71 @@
+package client
+
+import (
+	"slices"
+
+	"tbhist/internal/wire"
+	"tbhist/thing"
+)
+
+// node is what a Directory has of one Thing. Directory.mu guards it; the
+// bytes of its update are never written to.
+type node struct {
+	name          thing.Name
+	parent        *node // nil for the directory's own
+	children      []*node
+	known         bool   // there was data
+	latest        Update // Doc is the documentation URL in force
+	subscriptions []*Subscription
+}
+
+// node gives the node of a name, which lies in the directory, and makes it
+// and those above it if need be; d.mu is held.
+func (d *Directory) node(name thing.Name) *node {
+	if n := d.nodes[name]; n != nil {
+		return n
+	}
+	n := &node{name: name}
+	d.nodes[name] = n
+	if name != d.name {
+		above, _ := name.Parent()
+		n.parent = d.node(above)
+		n.parent.children = append(n.parent.children, n)
+	}
+	return n
+}
+
+// set takes an update over.
+func (n *node) set(u *Update) {
+	doc := n.latest.Doc
+	if wire.Truthy(u.Doc) {
+		doc = u.Doc
+	}
+	n.known, n.latest = true, *u
+	n.latest.Doc = doc
+}
+
+// prune removes a node that says nothing any more, and those above it of
+// which the same is true; d.mu is held.
+func (d *Directory) prune(n *node) {
+	for n != nil && !n.known && len(n.children) == 0 && len(n.subscriptions) == 0 {
+		delete(d.nodes, n.name)
+		if n.parent != nil {
+			n.parent.children = without(n.parent.children, n)
+		}
+		n = n.parent
+	}
+}
+
+// below gives the names of n and all below it.
+func (n *node) below(names []thing.Name) []thing.Name {
+	names = append(names, n.name)
+	for _, c := range n.children {
+		names = c.below(names)
+	}
+	return names
+}
+
+// without gives a new list that lacks one: the old one may be in use.
+func without[T comparable](all []T, one T) []T {
+	return slices.DeleteFunc(slices.Clone(all), func(v T) bool { return v == one })
+}
