@@ -26,14 +26,27 @@ type stage struct {
 	docs        [][]byte // documentation URLs that come with it
 	raw         []byte
 	records     []stagedRecord
+	stored      []byte  // the records' envelopes
 	byBytes     []*ring // touched rings with a byte limit
 }
 
 type stagedRecord struct {
-	key      []byte
-	envelope []byte
-	from, to int // of stage.entries
+	from, to       int // of stage.entries
+	begins, stored int // its envelope in stage.stored, and how long it is
 }
+
+// trim lets go of what one huge batch took: it is no reason to keep as much
+// for ever.
+func (s *stage) trim() {
+	if cap(s.raw) > stageKeeps {
+		s.raw = nil
+	}
+	if cap(s.stored) > stageKeeps {
+		s.stored = nil
+	}
+}
+
+const stageKeeps = 4 << 20
 
 // Append implements store.Store.
 func (db *DB) Append(ctx context.Context, batch []thing.Update) ([]thing.Update, error) {
@@ -60,6 +73,7 @@ func (db *DB) Append(ctx context.Context, batch []thing.Update) ([]thing.Update,
 	}
 	db.applyStaged(batch)
 	clear(db.stage.entries) // they point into the batch
+	db.stage.trim()
 	db.metrics.CommitSeconds.Observe(time.Since(began).Seconds())
 	db.metrics.BatchUpdates.Observe(float64(len(batch)))
 	return batch, nil
@@ -142,13 +156,16 @@ func (db *DB) stageBatch(batch []thing.Update) {
 	s.entries = s.entries[:len(batch)]
 	db.mu.RLock()
 	seq, nextID := db.head, uint32(len(db.rings))
+	// By itself, so that the processor can wait for several at a time.
 	for i := range batch {
-		u := &batch[i]
-		r := db.names[u.Name]
+		s.rings = append(s.rings, db.names[batch[i].Name])
+	}
+	for i := range batch {
+		u, r := &batch[i], s.rings[i]
 		if r == nil {
 			r = db.freshRing(u.Name, nextID)
+			s.rings[i] = r
 		}
-		s.rings = append(s.rings, r)
 		r.next++
 		seq++
 		u.Seq, u.ThingSeq = seq, r.next
@@ -198,30 +215,27 @@ func (db *DB) docCode(doc []byte, things int) uint32 {
 	return id + docIDs
 }
 
-// encodeStaged makes log records of the staged entries: one, or several of
-// a batch that is too large for one.
+// encodeStaged makes log records of the staged entries: as large as a block,
+// which they become unchanged if nothing of them was evicted by then.
 func (db *DB) encodeStaged() {
 	s := &db.stage
-	s.records = s.records[:0]
+	s.records, s.stored = s.records[:0], s.stored[:0]
+	parts := (len(s.entries) + blockUpdates - 1) / blockUpdates
+	size := (len(s.entries) + parts - 1) / parts
 	from, raw := 0, 0
 	for i := range s.entries {
 		raw += len(s.entries[i].data) + len(s.entries[i].inline)
-		if i+1 < len(s.entries) && i+1-from < recordUpdates && raw < recordRaw {
+		if i+1 < len(s.entries) && i+1-from < size && raw < blockRaw {
 			continue
 		}
 		es := s.entries[from : i+1]
 		s.raw = appendBatch(s.raw[:0], es)
-		key := seqKey(es[0].seq)
-		var into []byte
-		if n := len(s.records); n < cap(s.records) {
-			into = s.records[:n+1][n].envelope[:0] // a buffer of an earlier batch
-		}
-		envelope := db.codecs.envelope(into, key, kindBatch, codecS2, s.raw)
-		s.records = append(s.records, stagedRecord{key: key, envelope: envelope, from: from, to: i + 1})
+		begins := len(s.stored)
+		s.stored = db.codecs.envelope(s.stored, seqKey(es[0].seq), kindBatch, codecS2, s.raw)
+		s.records = append(s.records, stagedRecord{
+			from: from, to: i + 1, begins: begins, stored: len(s.stored) - begins,
+		})
 		from, raw = i+1, 0
-	}
-	if cap(s.raw) > 4<<20 {
-		s.raw = nil // one huge batch is no reason to keep as much for ever
 	}
 }
 
@@ -318,8 +332,8 @@ func (db *DB) putStaged(tx *bbolt.Tx) error {
 		}
 	}
 	logged := tx.Bucket(bucketLog)
-	for i := range s.records {
-		if err := putPieces(logged, s.records[i].key, s.records[i].envelope); err != nil {
+	for _, r := range s.records {
+		if err := putPieces(logged, seqKey(s.entries[r.from].seq), s.stored[r.begins:r.begins+r.stored]); err != nil {
 			return err
 		}
 	}
@@ -367,11 +381,8 @@ func (db *DB) applyStaged(batch []thing.Update) {
 	s := &db.stage
 	s.freshByName = nil
 	s.byBytes = s.byBytes[:0]
-	recs := make([]*logRecord, len(s.records))
 	docs := append(db.docs.byID, s.docs...)
-	for i, sr := range s.records {
-		recs[i] = newLogRecord(s.entries[sr.from:sr.to], docs, storedBytes(len(sr.envelope), 8))
-	}
+	recs := newLogRecords(s, docs)
 
 	db.evicting.Lock()
 	db.mu.Lock()
@@ -384,7 +395,7 @@ func (db *DB) applyStaged(batch []thing.Update) {
 	for i, r := range s.rings {
 		u := &batch[i]
 		r.head++
-		r.note(u, u.Doc != nil && wire.Truthy(u.Doc))
+		r.note(u, s.entries[i].sharedDoc(docs), u.Doc != nil && wire.Truthy(u.Doc))
 		if r.limit.Bytes > 0 {
 			db.noteSize(r, s.entries[i].size(docs))
 			continue
@@ -396,10 +407,9 @@ func (db *DB) applyStaged(batch []thing.Update) {
 			r.fk.Store(to)
 		}
 	}
-	db.records = append(db.records, recs...)
-	for _, rec := range recs {
-		db.logged.count += rec.count
-		db.logged.bytes += rec.bytes
+	for i := range recs {
+		db.records = append(db.records, &recs[i])
+		db.noteLogged(&recs[i])
 	}
 	db.head = s.entries[len(s.entries)-1].seq
 	due := db.logDue()

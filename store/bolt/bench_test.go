@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"tbhist/store"
 	"tbhist/thing"
@@ -42,29 +43,57 @@ func (w *workload) next() []thing.Update {
 	return w.batch
 }
 
+// BenchmarkAppend appends as fast as can be while the background work keeps
+// up, to rings that only fill and to rings that turn. Beside the rate it tells
+// the longest Append and the CPU time of the whole process.
 func BenchmarkAppend(b *testing.B) {
-	for _, things := range []int{1000, 100000} {
-		for _, ring := range []int64{0, 100} {
-			b.Run(fmt.Sprintf("things=%d/ring=%d", things, ring), func(b *testing.B) {
-				db, err := Open(filepath.Join(b.TempDir(), "h.db"), Options{Rules: []store.Rule{{Limit: store.Limit{Count: ring}}}})
-				if err != nil {
-					b.Fatal(err)
-				}
-				w := newWorkload(things, 2000)
-				for b.Loop() {
-					b.StopTimer()
-					batch := w.next()
-					b.StartTimer()
-					if _, err := db.Append(b.Context(), batch); err != nil {
-						b.Fatal(err)
-					}
-				}
-				b.ReportMetric(float64(w.n)/b.Elapsed().Seconds(), "updates/s")
-				if err := db.Close(); err != nil {
-					b.Fatal(err)
-				}
-			})
+	for _, c := range []struct {
+		things int
+		ring   int64
+	}{{1000, 0}, {1000, 200}, {100000, 0}, {100000, 4}} {
+		name := "filling"
+		if c.ring > 0 {
+			name = "turning"
 		}
+		b.Run(fmt.Sprintf("things=%d/%s", c.things, name), func(b *testing.B) {
+			db, err := Open(filepath.Join(b.TempDir(), "h.db"), Options{Rules: []store.Rule{{Limit: store.Limit{Count: c.ring}}}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			const batch, batches = 2000, 500
+			w := newWorkload(c.things, batch*batches)
+			all := w.next()
+			n := 0
+			appendNext := func() time.Duration {
+				began := time.Now()
+				at := n % batches * batch
+				if _, err := db.Append(b.Context(), all[at:at+batch]); err != nil {
+					b.Fatal(err)
+				}
+				n++
+				return time.Since(began)
+			}
+			for c.ring > 0 && n*batch < c.things*int(c.ring)*3/2 {
+				appendNext()
+			}
+			var longest time.Duration
+			was, cpu := n, cpuTime()
+			for b.Loop() {
+				longest = max(longest, appendNext())
+			}
+			updates := float64((n - was) * batch)
+			b.ReportMetric(updates/b.Elapsed().Seconds(), "updates/s")
+			b.ReportMetric(float64(cpuTime()-cpu)/1e3/updates, "CPU-µs/update")
+			b.ReportMetric(float64(longest)/1e6, "longest-ms")
+			st := db.Stats()
+			if st.SegmentBytes > 0 && c.ring == 0 {
+				logged := db.logged.count
+				b.ReportMetric(float64(st.SegmentBytes)/float64(n*batch-logged), "B/update")
+			}
+			if err := db.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
 	}
 }
 

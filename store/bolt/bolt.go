@@ -98,7 +98,7 @@ type DB struct {
 	docs    docTable
 	segs    []*segment
 	records []*logRecord
-	logged  unit   // sums over records: count, bytes
+	logged  unit   // sums over records: count, bytes, span
 	head    uint64 // newest durable seq
 	// counting is off while a start works out again what was counted before.
 	counting bool
@@ -138,6 +138,19 @@ func Open(path string, o Options) (*DB, error) {
 	if int64(int(o.MaxDB)) != o.MaxDB {
 		return nil, fmt.Errorf("a history of %d bytes is more than a 32-bit system can map", o.MaxDB)
 	}
+	db, err := newDB(path, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.opening(db.recover); err != nil {
+		return nil, err
+	}
+	go db.maintain()
+	return db, nil
+}
+
+// newDB makes a DB of which nothing is open yet.
+func newDB(path string, o Options) (*DB, error) {
 	if o.Grace == 0 {
 		o.Grace = 2 * time.Second
 	}
@@ -171,15 +184,20 @@ func Open(path string, o Options) (*DB, error) {
 		finished: make(chan struct{}),
 	}
 	db.readers.New = func() any { return &reader{codecs: codecs} }
-	if err := db.recover(); err != nil {
-		if db.file != nil {
-			err = errors.Join(err, db.file.close())
-		}
-		codecs.close()
-		return nil, err
-	}
-	go db.maintain()
 	return db, nil
+}
+
+// opening opens the file by recover, and lets go of everything if it fails.
+func (db *DB) opening(recover func() error) error {
+	err := recover()
+	if err == nil {
+		return nil
+	}
+	if db.file != nil {
+		err = errors.Join(err, db.file.close())
+	}
+	db.codecs.close()
+	return err
 }
 
 // DefaultMaxDB is MaxDB where none is given: what a 32-bit system can map,
@@ -196,13 +214,12 @@ func (db *DB) State() store.State {
 	s := store.State{Epoch: db.epoch, Head: db.head, Things: len(db.names), Updates: db.kept.Load()}
 	oldest := thing.Micros(math.MaxInt64)
 	for _, seg := range db.segs {
-		if seg.count > 0 {
-			oldest = seg.span.minReceived
-			break
+		if seg.count > 0 { // clocks step back: any of them may hold it
+			oldest = min(oldest, seg.span.minReceived)
 		}
 	}
-	if oldest == math.MaxInt64 && len(db.records) > 0 {
-		oldest = db.records[0].span.minReceived
+	if db.logged.count > 0 {
+		oldest = min(oldest, db.logged.span.minReceived)
 	}
 	if oldest != math.MaxInt64 {
 		s.Oldest = oldest

@@ -1,15 +1,15 @@
 package bolt
 
 import (
-	"slices"
-
 	"go.etcd.io/bbolt"
 )
 
-// builder makes a segment of updates that come in the order of seq.
+// builder makes segments, one after another, of updates that come in the
+// order of seq. Its buffers are used again.
 type builder struct {
 	codecs *codecs
 	docs   [][]byte
+	kept   firstKept
 	out    built
 
 	block   []entry // not yet encoded
@@ -17,6 +17,12 @@ type builder struct {
 	raw     []byte
 	indexed []indexed // of every update
 	entries []chunkEntry
+
+	// What finish needs: indexed in the order of id, where each id begins in
+	// it, and the arrays that entries point into.
+	byID          []indexed
+	begins        []uint32
+	blocks, sizes []uint32
 }
 
 // indexed is where one update went.
@@ -27,21 +33,62 @@ type indexed struct {
 	id       uint32
 }
 
-// built is a segment as it will be written.
+// built is a segment as it will be written. It lives until the builder
+// begins another.
 type built struct {
 	unit
-	head   []byte
 	blocks []unit
-	pieces []keyed // index and blocks
+	pieces []keyed // head, index and blocks
+	stored []byte  // their envelopes
+	// evicted is DB.evicted before it was asked what is kept, and witnesses are
+	// of what was (segment has more).
+	evicted   uint64
+	witnesses witnesses
 }
 
+// keyed is a record by its place in built.stored.
 type keyed struct {
-	bucket, key, envelope []byte
+	bucket, key []byte
+	from, to    int
 }
 
-// newBuilder begins a segment of the range first to last.
-func newBuilder(c *codecs, docs [][]byte, first, last uint64) *builder {
-	return &builder{codecs: c, docs: docs, out: built{unit: unit{first: first, last: last, span: emptySpan()}}}
+// builderKeeps is how many bytes of buffers a builder keeps for its next
+// segment: enough unless updates are large.
+const builderKeeps = 4 << 20
+
+// begin begins a segment of the range first to last, of updates that kept
+// has. evicted is DB.evicted from before kept was asked for.
+func (b *builder) begin(c *codecs, docs [][]byte, kept firstKept, evicted, first, last uint64) {
+	b.codecs, b.docs, b.kept = c, docs, kept
+	b.out = built{
+		unit:   unit{first: first, last: last, span: emptySpan()},
+		blocks: b.out.blocks[:0], pieces: b.out.pieces[:0], stored: b.out.stored[:0], evicted: evicted,
+	}
+	if cap(b.out.stored) > builderKeeps {
+		b.out.stored = nil
+	}
+	b.block, b.arena, b.indexed, b.entries = b.block[:0], b.arena[:0], b.indexed[:0], b.entries[:0]
+}
+
+// addKept takes in what is kept of a batch that r has just read; the rest is
+// added to gone.
+func (b *builder) addKept(r *reader, es []entry, gone *losses) {
+	kept := 0
+	for i := range es {
+		if b.kept.has(&es[i]) {
+			kept++
+		}
+	}
+	if kept == len(es) && b.addWhole(r, es) {
+		return
+	}
+	for i := range es {
+		if e := &es[i]; b.kept.has(e) {
+			b.add(e)
+		} else {
+			gone.add(e)
+		}
+	}
 }
 
 // add takes in the next update. Its bytes are copied.
@@ -55,36 +102,71 @@ func (b *builder) add(e *entry) {
 		copied.inline = b.arena[at+len(e.data):]
 	}
 	b.block = append(b.block, copied)
-	b.indexed = append(b.indexed, indexed{
-		thingSeq: e.thingSeq, block: uint32(len(b.out.blocks)), size: e.size(b.docs), id: e.id,
-	})
+	b.index(e)
 	if len(b.block) == blockUpdates || len(b.arena) >= blockRaw {
 		b.endBlock()
 	}
+}
+
+func (b *builder) index(e *entry) {
+	b.indexed = append(b.indexed, indexed{
+		thingSeq: e.thingSeq, block: uint32(len(b.out.blocks)), size: e.size(b.docs), id: e.id,
+	})
+}
+
+// addWhole takes in the updates of a batch that r has just read, all of them,
+// as a block of their own if they make a good one: it tells whether they did.
+// They need not be encoded anew then.
+func (b *builder) addWhole(r *reader, es []entry) bool {
+	// A block of few would spoil what reading a block gives.
+	if n := len(b.block); n > 0 && n < blockUpdates/2 {
+		return false
+	}
+	if n := len(es); n > blockUpdates || (n < blockUpdates/2 && len(r.raw) < blockRaw/2) {
+		return false
+	}
+	b.endBlock()
+	for i := range es {
+		b.index(&es[i])
+	}
+	b.putBlock(es, r.raw, r)
+	return true
 }
 
 func (b *builder) endBlock() {
 	if len(b.block) == 0 {
 		return
 	}
-	u := unit{first: b.block[0].seq, last: b.block[len(b.block)-1].seq, count: len(b.block), span: emptySpan()}
-	for i := range b.block {
-		u.span.add(&b.block[i])
-	}
 	b.raw = appendBatch(b.raw[:0], b.block)
-	key := subKey(b.out.first, uint32(len(b.out.blocks)))
-	u.bytes = b.piece(bucketBlocks, key, kindBatch, b.raw)
-	b.out.blocks = append(b.out.blocks, u)
-	b.out.span.join(u.span)
-	b.out.count += u.count
+	b.putBlock(b.block, b.raw, nil)
 	b.block, b.arena = b.block[:0], b.arena[:0]
 }
 
-func (b *builder) piece(bucket, key []byte, kind byte, raw []byte) int64 {
-	envelope := b.codecs.envelope(nil, key, kind, codecZstd, raw)
-	n := storedBytes(len(envelope), len(key))
+// putBlock puts one block, as it was read by r if that is not nil.
+func (b *builder) putBlock(es []entry, raw []byte, r *reader) {
+	u := unit{first: es[0].seq, last: es[len(es)-1].seq, count: len(es), span: emptySpan()}
+	for i := range es {
+		u.span.add(&es[i])
+	}
+	key := subKey(b.out.first, uint32(len(b.out.blocks)))
+	from := len(b.out.stored)
+	if r != nil && r.codec == codecZstd {
+		b.out.stored = envelopeAgain(b.out.stored, key, kindBatch, codecZstd, r.stored, len(raw))
+	} else {
+		b.out.stored = b.codecs.envelope(b.out.stored, key, kindBatch, codecZstd, raw)
+	}
+	u.bytes = b.piece(bucketBlocks, key, from)
+	b.out.blocks = append(b.out.blocks, u)
+	b.out.span.join(u.span)
+	b.out.count += u.count
+}
+
+// piece takes in the record that stands in stored from from on, and gives what
+// it takes of the file.
+func (b *builder) piece(bucket, key []byte, from int) int64 {
+	b.out.pieces = append(b.out.pieces, keyed{bucket, key, from, len(b.out.stored)})
+	n := storedBytes(len(b.out.stored)-from, len(key))
 	b.out.bytes += n
-	b.out.pieces = append(b.out.pieces, keyed{bucket, key, envelope})
 	return n
 }
 
@@ -100,30 +182,28 @@ func (b *builder) finish() *built {
 	if b.out.count == 0 {
 		b.out.span = span{}
 	}
-	// By id, and within one in the order they came.
-	order := make([]uint64, len(b.indexed))
-	for i := range b.indexed {
-		order[i] = uint64(b.indexed[i].id)<<32 | uint64(i)
-	}
-	slices.Sort(order)
-	room := len(order)
-	for i := 1; i < len(order); i++ {
-		x, was := &b.indexed[uint32(order[i])], &b.indexed[uint32(order[i-1])]
+	b.sortByID()
+	room := len(b.byID)
+	for i := 1; i < len(b.byID); i++ {
+		x, was := &b.byID[i], &b.byID[i-1]
 		if missing := x.thingSeq - was.thingSeq - 1; x.id == was.id && missing <= maxMissing {
 			room += int(missing)
 		}
 	}
-	blocks, sizes := make([]uint32, 0, room), make([]uint32, 0, room)
-	for _, at := range order {
-		x := &b.indexed[uint32(at)]
+	// Both arrays have room for all, so that the entries' slices lie in them
+	// one behind another.
+	if cap(b.blocks) < room {
+		b.blocks, b.sizes = make([]uint32, 0, room), make([]uint32, 0, room)
+	}
+	blocks, sizes := b.blocks[:0], b.sizes[:0]
+	for i := range b.byID {
+		x := &b.byID[i]
 		if n := len(b.entries); n == 0 || b.entries[n-1].id != x.id {
-			b.endChunk()
+			b.endEntry()
 			b.entries = append(b.entries, chunkEntry{
 				id: x.id, first: x.thingSeq, blocks: blocks[len(blocks):], sizes: sizes[len(sizes):],
 			})
 		}
-		// Both arrays have room for all, so that the entries' slices lie in
-		// them one behind another.
 		e := &b.entries[len(b.entries)-1]
 		missing := x.thingSeq - e.first - uint64(len(e.sizes))
 		if missing > maxMissing {
@@ -136,33 +216,76 @@ func (b *builder) finish() *built {
 		n := len(e.sizes) + int(missing) + 1
 		e.blocks, e.sizes = e.blocks[:n], e.sizes[:n]
 	}
+	b.endEntry()
 	if len(b.entries) > 0 {
 		b.putChunk()
 	}
-	raw := appendHead(nil, b.out.unit, b.out.blocks)
-	b.out.head = b.codecs.envelope(nil, seqKey(b.out.first), kindHead, codecZstd, raw)
+	key, from := seqKey(b.out.first), len(b.out.stored)
+	b.raw = appendHead(b.raw[:0], b.out.unit, b.out.blocks)
+	b.out.stored = b.codecs.envelope(b.out.stored, key, kindHead, codecZstd, b.raw)
+	b.out.pieces = append(b.out.pieces, keyed{bucketHeads, key, from, len(b.out.stored)})
+	if cap(b.raw) > builderKeeps {
+		b.raw = nil
+	}
+	if cap(b.arena) > builderKeeps {
+		b.arena = nil
+	}
 	return &b.out
 }
 
-func (b *builder) endChunk() {
+// sortByID brings what was indexed into the order of id, and within one into
+// that in which it came.
+func (b *builder) sortByID() {
+	var ids uint32
+	for i := range b.indexed {
+		ids = max(ids, b.indexed[i].id+1)
+	}
+	if uint32(cap(b.begins)) < ids+1 {
+		b.begins = make([]uint32, ids+ids/4+1)
+	}
+	begins := b.begins[:ids+1]
+	clear(begins)
+	for i := range b.indexed {
+		begins[b.indexed[i].id+1]++
+	}
+	for id := range ids {
+		begins[id+1] += begins[id]
+	}
+	if cap(b.byID) < len(b.indexed) {
+		b.byID = make([]indexed, len(b.indexed)+len(b.indexed)/8)
+	}
+	b.byID = b.byID[:len(b.indexed)]
+	for i := range b.indexed {
+		x := &b.indexed[i]
+		b.byID[begins[x.id]] = *x
+		begins[x.id]++
+	}
+}
+
+// endEntry looks at the entry that is whole now. A full chunk is put.
+func (b *builder) endEntry() {
+	if len(b.entries) == 0 {
+		return
+	}
+	e := &b.entries[len(b.entries)-1]
+	b.out.witnesses.offer(e.id, e.last(), b.kept[e.id])
 	if len(b.entries) == chunkThings {
 		b.putChunk()
 	}
 }
 
 func (b *builder) putChunk() {
+	key, from := subKey(b.out.first, b.entries[0].id), len(b.out.stored)
 	b.raw = appendChunk(b.raw[:0], b.entries)
-	b.piece(bucketIndex, subKey(b.out.first, b.entries[0].id), kindChunk, b.raw)
+	b.out.stored = b.codecs.envelope(b.out.stored, key, kindChunk, codecZstd, b.raw)
+	b.piece(bucketIndex, key, from)
 	b.entries = b.entries[:0]
 }
 
 // put writes the segment.
 func (s *built) put(tx *bbolt.Tx) error {
-	if err := putPieces(tx.Bucket(bucketHeads), seqKey(s.first), s.head); err != nil {
-		return err
-	}
 	for _, p := range s.pieces {
-		if err := putPieces(tx.Bucket(p.bucket), p.key, p.envelope); err != nil {
+		if err := putPieces(tx.Bucket(p.bucket), p.key, s.stored[p.from:p.to]); err != nil {
 			return err
 		}
 	}
@@ -170,7 +293,7 @@ func (s *built) put(tx *bbolt.Tx) error {
 }
 
 func (s *built) segment() *segment {
-	seg := &segment{unit: s.unit}
+	seg := &segment{unit: s.unit, countedAt: s.evicted, witnesses: s.witnesses}
 	seg.live.Store(int64(s.count))
 	seg.liveBytes.Store(s.bytes)
 	return seg

@@ -17,7 +17,7 @@ const (
 	checkpointEvery   = 262144
 	checkpointPerRing = 20
 	// checkpointTx bounds the bytes of one transaction of a checkpoint.
-	checkpointTx = 8 << 20
+	checkpointTx = 2 << 20
 )
 
 // checkpointDue tells whether enough came in since the last checkpoint.
@@ -29,7 +29,14 @@ func (db *DB) checkpointDue() bool {
 
 // checkpoint writes all Things down. Entries may be newer than its seq; the
 // input goes on meanwhile.
-func (db *DB) checkpoint() error {
+func (db *DB) checkpoint() (err error) {
+	dirty := db.maint.lostDirty
+	db.maint.lostDirty = false // what goes from here on may be in no part
+	defer func() {
+		if err != nil {
+			db.maint.lostDirty = db.maint.lostDirty || dirty
+		}
+	}()
 	db.mu.RLock()
 	seq, rings := db.head, db.rings
 	db.mu.RUnlock()
@@ -86,8 +93,9 @@ func (db *DB) checkpoint() error {
 				return err
 			}
 		}
+		db.keepUp()
 	}
-	err := flush(func(tx *bbolt.Tx) error {
+	err = flush(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketCheckpoint)
 		total := written + uint32(len(parts))
 		head := []byte{checkpointVersion}
@@ -109,7 +117,6 @@ func (db *DB) checkpoint() error {
 		return err
 	}
 	db.maint.checkpointAt = seq
-	db.maint.lostDirty = false // only background work loses bytes, and that is here
 	return nil
 }
 

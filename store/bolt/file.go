@@ -32,20 +32,24 @@ const lockWait = time.Second
 
 // openFile opens or makes the file.
 func openFile(path string, maxDB int64) (*file, error) {
-	f := &file{}
 	o := &bbolt.Options{
 		Timeout:      lockWait,
 		FreelistType: bbolt.FreelistMapType,
 		PageSize:     pageSize,
 		MaxSize:      int(maxDB),
-		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-			var err error
-			f.os, err = os.OpenFile(name, flag, mode)
-			return f.os, err
-		},
 	}
 	if math.MaxInt > math.MaxInt32 && mapsSparse {
 		o.InitialMmapSize = int(maxDB)
+	}
+	return openFileWith(path, o)
+}
+
+func openFileWith(path string, o *bbolt.Options) (*file, error) {
+	f := &file{}
+	o.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		var err error
+		f.os, err = os.OpenFile(name, flag, mode)
+		return f.os, err
 	}
 	err := guard(func() (err error) {
 		f.bolt, err = bbolt.Open(path, 0o600, o)

@@ -40,14 +40,12 @@ const (
 	pieceNoBytes  = 2
 	maxRaw        = 256 << 20
 
-	blockUpdates  = 128
-	blockRaw      = 64 << 10 // a block of large updates ends here
+	blockUpdates  = 128      // of a block, and of a record of the log that may become one
+	blockRaw      = 56 << 10 // a block of large updates ends here
 	chunkThings   = 128
 	segmentTarget = 32768 // updates
 	segmentRaw    = 16 << 20
-	recordUpdates = 16384 // of one log record
-	recordRaw     = 8 << 20
-	partRaw       = 512 << 10 // of a checkpoint part
+	partRaw       = 48 << 10 // of a checkpoint part
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -72,6 +72,29 @@ func (db *DB) putLimits(tx *bbolt.Tx) error {
 func (db *DB) applyLimits(old *limits) error {
 	wanted := db.rules
 	changed := !old.same(wanted)
+	if err := db.applyOld(old); err != nil {
+		return err
+	}
+	if !changed {
+		return nil
+	}
+	db.rules = wanted
+	for _, r := range db.rings {
+		if r != nil {
+			r.sizes = nil
+			hadBytes := r.limit.Bytes > 0
+			db.limitsOf(r)
+			if r.limit.Bytes > 0 && !hadBytes {
+				db.sumBytes(r)
+			}
+			db.settle(r, 0, metrics.EvictBytes)
+		}
+	}
+	return db.checkpoint()
+}
+
+// applyOld holds the limits that were in force up to head.
+func (db *DB) applyOld(old *limits) error {
 	var was []store.Rule
 	for _, r := range old.Rules {
 		age := time.Duration(r.AgeUS) * time.Microsecond
@@ -90,22 +113,7 @@ func (db *DB) applyLimits(old *limits) error {
 	}
 	db.evicted.Store(db.evictedByRings())
 	db.counting = true
-	if !changed {
-		return nil
-	}
-	db.rules = wanted
-	for _, r := range db.rings {
-		if r != nil {
-			r.sizes = nil
-			hadBytes := r.limit.Bytes > 0
-			db.limitsOf(r)
-			if r.limit.Bytes > 0 && !hadBytes {
-				db.sumBytes(r)
-			}
-			db.settle(r, 0, metrics.EvictBytes)
-		}
-	}
-	return db.checkpoint()
+	return nil
 }
 
 // evictedByRings adds up what all rings evicted, ever.

@@ -186,7 +186,7 @@ func (db *DB) replay(es []entry, holed bool) {
 		u := e.update(r.name, db.docs.byID)
 		r.head, r.next = e.thingSeq, e.thingSeq
 		r.bytes += int64(e.size(db.docs.byID))
-		r.note(&u, wire.Truthy(u.Doc))
+		r.note(&u, e.sharedDoc(db.docs.byID), wire.Truthy(u.Doc))
 		db.head = max(db.head, e.seq)
 	}
 }
@@ -252,10 +252,7 @@ func (db *DB) loadLog(tx *bbolt.Tx, r *reader, holed bool) {
 		next = es[len(es)-1].seq + 1
 		db.replay(es, holed)
 	}
-	for _, rec := range db.records {
-		db.logged.count += rec.count
-		db.logged.bytes += rec.bytes
-	}
+	db.sumLogged()
 	if last := max(db.behind(), next-1); last > db.head {
 		db.head = last
 	} else if last < db.head {
@@ -263,14 +260,47 @@ func (db *DB) loadLog(tx *bbolt.Tx, r *reader, holed bool) {
 	}
 }
 
-func newLogRecord(es []entry, docs [][]byte, stored int64) *logRecord {
-	rec := &logRecord{
-		unit: unit{first: es[0].seq, last: es[len(es)-1].seq, count: len(es), bytes: stored, span: emptySpan()},
-		ids:  make([]uint32, len(es)), sizes: make([]uint32, len(es)),
+// sumLogged sums up the records of the log.
+func (db *DB) sumLogged() {
+	db.logged = unit{}
+	for _, rec := range db.records {
+		db.noteLogged(rec)
 	}
+}
+
+// noteLogged adds a record to the sums.
+func (db *DB) noteLogged(rec *logRecord) {
+	if db.logged.count == 0 {
+		db.logged.span = emptySpan()
+	}
+	db.logged.span.join(rec.span)
+	db.logged.count += rec.count
+	db.logged.bytes += rec.bytes
+}
+
+func newLogRecord(es []entry, docs [][]byte, stored int64) *logRecord {
+	rec := &logRecord{ids: make([]uint32, len(es)), sizes: make([]uint32, len(es))}
+	rec.of(es, docs, stored)
+	return rec
+}
+
+// newLogRecords makes those of a staged batch, of few pieces of memory.
+func newLogRecords(s *stage, docs [][]byte) []logRecord {
+	recs := make([]logRecord, len(s.records))
+	both := make([]uint32, 2*len(s.entries))
+	ids, sizes := both[:len(s.entries)], both[len(s.entries):]
+	for i, r := range s.records {
+		recs[i].ids, recs[i].sizes = ids[r.from:r.to:r.to], sizes[r.from:r.to:r.to]
+		recs[i].of(s.entries[r.from:r.to], docs, storedBytes(r.stored, 8))
+	}
+	return recs
+}
+
+// of fills in a record of some entries; its slices have room for them.
+func (rec *logRecord) of(es []entry, docs [][]byte, stored int64) {
+	rec.unit = unit{first: es[0].seq, last: es[len(es)-1].seq, count: len(es), bytes: stored, span: emptySpan()}
 	for i := range es {
 		rec.ids[i], rec.sizes[i] = es[i].id, es[i].size(docs)
 		rec.span.add(&es[i])
 	}
-	return rec
 }

@@ -24,6 +24,11 @@ type maintenance struct {
 	agedAt time.Time
 	// lostDirty tells that bytes went since the last checkpoint.
 	lostDirty bool
+	// sealing makes segments of the log, also while rewriting makes one of
+	// others.
+	sealing, rewriting builder
+	// owed is how many steps of reclaiming are due for segments made.
+	owed int
 }
 
 const (
@@ -79,19 +84,30 @@ func (db *DB) maintain() {
 	}
 }
 
+// mostOwed is how many segments may be made while a step of reclaiming is
+// still under way, before the input is held back for it.
+const mostOwed = 3
+
 // round does what is due, the log first: a full one holds the input back. A
 // file too full for a segment is no reason not to make room in it.
 func (db *DB) round() error {
-	for db.segmentDue() {
-		if more, err := db.seal(); err != nil {
-			return errors.Join(err, db.holdSize(), db.reclaimAll())
-		} else if !more {
-			break
+	db.maint.owed = 0
+	for db.segmentDue() || db.maint.owed > 0 {
+		if db.segmentDue() {
+			if more, err := db.seal(); err != nil {
+				db.maint.owed = mostOwed // nothing to keep up with
+				return errors.Join(err, db.holdSize(), db.reclaimAll())
+			} else if !more {
+				break
+			}
 		}
 		// A step of reclaiming for each new segment, or under steady load the
 		// file would grow by what is never given back.
-		if _, err := db.reclaim(db.reclaimLimit()); err != nil {
+		db.maint.owed--
+		if more, err := db.reclaim(db.reclaimLimit()); err != nil {
 			return err
+		} else if !more {
+			db.maint.owed = 0
 		}
 	}
 	if !db.o.lazyAge && db.ageDue() {
@@ -117,6 +133,17 @@ func (db *DB) round() error {
 	}
 	db.suggestCompact()
 	return nil
+}
+
+// keepUp makes a segment if one is due: between the parts of what takes long,
+// so that the input is not held back all the while. The next round meets what
+// fails here.
+func (db *DB) keepUp() {
+	if db.maint.owed < mostOwed && db.segmentDue() {
+		if _, err := db.seal(); err != nil {
+			db.maint.owed = mostOwed
+		}
+	}
 }
 
 // reclaimLimit is how much segments may take in any case.
@@ -245,12 +272,20 @@ func (db *DB) Stats() metrics.StoreStats {
 	defer db.mu.RUnlock()
 	s.LogBytes = db.logged.bytes
 	s.LiveBytes = db.logged.bytes
+	var live int64
+	var liveBytes int64
 	for _, seg := range db.segs {
 		s.SegmentBytes += seg.bytes
-		s.LiveBytes += seg.liveBytes.Load()
+		live += seg.live.Load()
+		liveBytes += seg.liveBytes.Load()
 		if seg.count > 0 {
 			s.Segments++
 		}
 	}
+	// Segments are counted now and then; how many updates are kept is known.
+	if most := int64(db.kept.Load()); live > most {
+		liveBytes = int64(float64(liveBytes) * float64(most) / float64(live))
+	}
+	s.LiveBytes += liveBytes
 	return s
 }

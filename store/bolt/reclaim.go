@@ -1,12 +1,9 @@
 package bolt
 
 import (
-	"errors"
 	"slices"
 
 	"go.etcd.io/bbolt"
-
-	"tbhist/store"
 )
 
 const (
@@ -25,12 +22,12 @@ const (
 // space is taken, and joins small neighbours. One step a call; it tells
 // whether there may be more to do. limit is how many bytes all may take.
 func (db *DB) reclaim(limit int64) (bool, error) {
-	if err := db.recount(); err != nil {
+	if err := db.recount(limit); err != nil {
 		return false, err
 	}
 	segs := db.segments()
 	if from, to := firstDead(segs); to > from {
-		return true, db.replace(segs[from:to], nil)
+		return true, db.drop(segs[from:to])
 	}
 	if i := db.worst(segs, limit); i >= 0 {
 		from, to := i, i+1
@@ -49,102 +46,6 @@ func (db *DB) segments() []*segment {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
 	return db.segs
-}
-
-// recount brings what is known of liveness up to date: of segments whose
-// witness was evicted, and of those that were counted longest ago.
-func (db *DB) recount() error {
-	segs := db.segments()
-	evicted := db.evicted.Load()
-	var due []*segment
-	var stale []*segment
-	db.mu.RLock()
-	for _, seg := range segs {
-		switch {
-		case seg.count == 0 || seg.live.Load() == 0 || seg.countedAt == evicted:
-		case seg.witness.thingSeq < db.keptFrom(seg.witness.id):
-			due = append(due, seg)
-		default:
-			stale = append(stale, seg)
-		}
-	}
-	db.mu.RUnlock()
-	slices.SortFunc(stale, func(a, b *segment) int {
-		if a.countedAt < b.countedAt {
-			return -1
-		}
-		return 1
-	})
-	due = append(due, stale[:min(len(stale), recounts)]...)
-	return db.count(due, evicted)
-}
-
-// recountAll brings what is known of liveness up to date wherever something
-// may have changed.
-func (db *DB) recountAll() error {
-	evicted := db.evicted.Load()
-	var due []*segment
-	for _, seg := range db.segments() {
-		if seg.count > 0 && seg.live.Load() > 0 && seg.countedAt != evicted {
-			due = append(due, seg)
-		}
-	}
-	return db.count(due, evicted)
-}
-
-func (db *DB) count(segs []*segment, evicted uint64) error {
-	for _, seg := range segs {
-		err := db.view(func(s *snapshot) error { return s.countLive(seg) })
-		var damage *store.CorruptionError
-		switch {
-		case errors.As(err, &damage):
-			db.damage(err)
-		case err != nil:
-			return err // the file is away, or closed
-		}
-		seg.countedAt = evicted
-	}
-	return nil
-}
-
-// keptFrom is the first kept thing_seq of a Thing: above everything for one
-// that is gone. Under mu.
-func (db *DB) keptFrom(id uint32) uint64 {
-	if int(id) >= len(db.rings) || db.rings[id] == nil {
-		return ^uint64(0)
-	}
-	return db.rings[id].fk.Load()
-}
-
-// countLive counts what is kept of a segment, from its index alone, and
-// chooses the witness that will live longest as far as can be told.
-func (s *snapshot) countLive(seg *segment) error {
-	var live, slack uint64
-	var e chunkEntry
-	seg.witness.thingSeq = 0
-	err := s.eachIndexed(s.tx, seg, nil, &e, func(e *chunkEntry) bool {
-		r := s.ring(e.id)
-		if r == nil {
-			return true
-		}
-		fk := r.fk.Load()
-		if fk > e.last() {
-			return true
-		}
-		live += e.last() - max(fk, e.first) + 1
-		if room := e.last() - fk + 1; e.last() >= fk && room > slack {
-			slack = room
-			seg.witness.id, seg.witness.thingSeq = e.id, e.last()
-		}
-		return true
-	})
-	if err != nil {
-		return err
-	}
-	live = min(live, uint64(seg.count)) // the index makes up for damage (builder.finish)
-	seg.live.Store(int64(live))
-	seg.liveBytes.Store(int64(float64(seg.bytes) * float64(live) / float64(seg.count)))
-	return nil
 }
 
 // firstDead finds a run of segments in which nothing is kept, joined with
@@ -184,7 +85,7 @@ func (db *DB) worst(segs []*segment, limit int64) int {
 			at, least = i, share
 		}
 	}
-	if taken > live+live/4+spare || (limit > 0 && taken > limit) {
+	if tooMuch(taken, live, limit) {
 		return at
 	}
 	return -1
@@ -219,30 +120,42 @@ func (db *DB) smallNeighbours(segs []*segment) (from, to int) {
 
 // rewrite makes one segment of what is kept of some neighbours.
 func (db *DB) rewrite(segs []*segment) error {
-	var out *built
-	err := db.view(func(s *snapshot) error {
-		b := newBuilder(db.codecs, s.docs, segs[0].first, segs[len(segs)-1].last)
-		kept := s.firstKept()
-		for _, seg := range segs {
-			err := s.blocksOf(seg, func(es []entry) {
-				for i := range es {
-					if kept.has(&es[i]) {
-						b.add(&es[i])
-					}
-				}
-			})
-			if err != nil {
-				return err
+	b := &db.maint.rewriting
+	var gone losses
+	begun := false
+	evicted := db.evicted.Load()
+	for _, seg := range segs {
+		err := db.view(func(s *snapshot) error {
+			if !begun {
+				begun = true
+				b.begin(db.codecs, s.docs, s.firstKept(), evicted, segs[0].first, segs[len(segs)-1].last)
 			}
+			for _, at := range s.blocksOf(seg, nil) {
+				if es := s.blockAt(at); es != nil {
+					b.addKept(s.reader, es, &gone)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		out = b.finish()
-		return nil
-	})
+		db.keepUp()
+	}
+	out := b.finish()
+	db.metrics.RewrittenUpdates.Add(float64(out.count))
+	return db.replace(segs, out, &gone)
+}
+
+// drop leaves nothing of some neighbours, in which nothing is kept.
+func (db *DB) drop(segs []*segment) error {
+	gone, err := db.lossesOf(segs)
 	if err != nil {
 		return err
 	}
-	db.metrics.RewrittenUpdates.Add(float64(out.count))
-	return db.replace(segs, out)
+	b := &db.maint.rewriting
+	b.begin(db.codecs, nil, nil, 0, segs[0].first, segs[len(segs)-1].last)
+	return db.replace(segs, b.finish(), gone)
 }
 
 func (s *snapshot) ring(id uint32) *ring {
@@ -252,18 +165,11 @@ func (s *snapshot) ring(id uint32) *ring {
 	return s.rings[id]
 }
 
-// replace puts out in the place of some neighbours; nil stands for an empty
-// segment.
-func (db *DB) replace(segs []*segment, out *built) error {
+// replace puts out in the place of some neighbours; gone is what it has not of
+// theirs.
+func (db *DB) replace(segs []*segment, out *built, gone *losses) error {
 	first, last := segs[0].first, segs[len(segs)-1].last
-	if out == nil {
-		out = newBuilder(db.codecs, nil, first, last).finish()
-	}
-	gone, err := db.lossesOf(segs)
-	if err != nil {
-		return err
-	}
-	err = db.restructure(func(tx *bbolt.Tx) error {
+	err := db.restructure(func(tx *bbolt.Tx) error {
 		if err := deleteSegments(tx, first, last); err != nil {
 			return err
 		}
@@ -285,49 +191,36 @@ func (db *DB) replace(segs []*segment, out *built) error {
 	return err
 }
 
-// lossesOf gives the newest update of each Thing that goes with the dead
-// part of some segments. Its seq and times tell later whether a question
-// could have been about it, so they are read, not guessed from the index.
-func (db *DB) lossesOf(segs []*segment) (losses, error) {
-	gone := make(losses)
-	err := db.view(func(s *snapshot) error {
-		for _, seg := range segs {
-			err := s.blocksOf(seg, func(es []entry) {
-				for i := range es {
-					e := &es[i]
-					if r := s.ring(e.id); r != nil && e.thingSeq < r.fk.Load() {
-						gone.add(e)
-					}
-				}
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return gone, err
+// blockAt is a block by its place.
+type blockAt struct {
+	unit
+	of *segment
+	no int
 }
 
-// blocksOf reads a segment block by block; damaged ones are passed over.
-func (s *snapshot) blocksOf(seg *segment, yield func([]entry)) error {
+// blocksOf appends a segment's blocks, none if its head is damaged.
+func (s *snapshot) blocksOf(seg *segment, to []blockAt) []blockAt {
 	if seg.count == 0 {
-		return nil
+		return to
 	}
 	table, err := s.loadBlocks(s.tx, seg, nil)
 	if err != nil {
 		s.damage(err)
+		return to
+	}
+	for no, u := range table {
+		to = append(to, blockAt{unit: u, of: seg, no: no})
+	}
+	return to
+}
+
+// blockAt reads a block; nil for a damaged one.
+func (s *snapshot) blockAt(b blockAt) []entry {
+	es, err := s.readBlock(s.tx.Bucket(bucketBlocks).Cursor(), b.of, b.no, b.unit, s.entries)
+	if err != nil {
+		s.damage(err)
 		return nil
 	}
-	c := s.tx.Bucket(bucketBlocks).Cursor()
-	for no := range table {
-		es, err := s.readBlock(c, seg, no, table[no], s.entries)
-		if err != nil {
-			s.damage(err)
-			continue
-		}
-		s.entries = es
-		yield(es)
-	}
-	return nil
+	s.entries = es
+	return es
 }

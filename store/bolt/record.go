@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
@@ -65,9 +66,7 @@ func (c *codecs) envelope(dst, key []byte, kind, codec byte, raw []byte) []byte 
 	switch codec {
 	case codecS2:
 		n := s2.MaxEncodedLen(len(raw))
-		if cap(dst)-len(dst) < n {
-			dst = append(make([]byte, 0, len(dst)+n), dst...)
-		}
+		dst = slices.Grow(dst, n)
 		dst = dst[:len(dst)+len(s2.Encode(dst[len(dst):len(dst)+n], raw))]
 	case codecZstd:
 		dst = c.enc.EncodeAll(raw, dst)
@@ -76,12 +75,26 @@ func (c *codecs) envelope(dst, key []byte, kind, codec byte, raw []byte) []byte 
 		codec = codecRaw
 		dst = append(dst[:at+envelopeBytes], raw...)
 	}
-	head := dst[at:]
-	head[0], head[1], head[2], head[3] = codec, kind, 0, 0
-	binary.BigEndian.PutUint32(head[4:], uint32(len(head)-envelopeBytes))
-	binary.BigEndian.PutUint32(head[8:], uint32(len(raw)))
-	binary.BigEndian.PutUint32(head[12:], recordSum(key, head))
+	address(dst[at:], key, kind, codec, len(raw))
 	return dst
+}
+
+// envelopeAgain appends the envelope of a record that is stored already, under
+// another key.
+func envelopeAgain(dst, key []byte, kind, codec byte, stored []byte, raw int) []byte {
+	at := len(dst)
+	dst = append(dst, make([]byte, envelopeBytes)...)
+	dst = append(dst, stored...)
+	address(dst[at:], key, kind, codec, raw)
+	return dst
+}
+
+// address fills in what stands before the stored bytes of an envelope.
+func address(envelope, key []byte, kind, codec byte, raw int) {
+	envelope[0], envelope[1], envelope[2], envelope[3] = codec, kind, 0, 0
+	binary.BigEndian.PutUint32(envelope[4:], uint32(len(envelope)-envelopeBytes))
+	binary.BigEndian.PutUint32(envelope[8:], uint32(raw))
+	binary.BigEndian.PutUint32(envelope[12:], recordSum(key, envelope))
 }
 
 func recordSum(key, record []byte) uint32 {
@@ -90,13 +103,15 @@ func recordSum(key, record []byte) uint32 {
 	return crc32.Update(sum, castagnoli, record[envelopeBytes:])
 }
 
-// putPieces writes an envelope under key. key needs room for the piece
-// number. bbolt holds on to both until the transaction ends.
+// putPieces writes an envelope under key. bbolt holds on to the envelope, and
+// not to the key, until the transaction ends.
 func putPieces(b *bbolt.Bucket, key, envelope []byte) error {
 	b.FillPercent = 1 // keys are put in their order
+	var room [12 + pieceNoBytes]byte
+	k := append(append(room[:0], key...), 0, 0)
 	for no := 0; len(envelope) > 0; no++ {
 		n := min(len(envelope), pieceBytes)
-		k := binary.BigEndian.AppendUint16(append(make([]byte, 0, len(key)+pieceNoBytes), key...), uint16(no))
+		binary.BigEndian.PutUint16(k[len(key):], uint16(no))
 		if err := b.Put(k, envelope[:n]); err != nil {
 			return err
 		}
@@ -115,15 +130,19 @@ func storedBytes(n, key int) int64 {
 // deleteRecords deletes every key of the bucket with from <= key < to.
 func deleteRecords(b *bbolt.Bucket, from, to []byte) error {
 	// Collect first: deleting under a cursor and going on skips keys.
-	var keys [][]byte
+	var keys []byte
+	var ends []int
 	c := b.Cursor()
 	for k, _ := c.Seek(from); k != nil && bytes.Compare(k, to) < 0; k, _ = c.Next() {
-		keys = append(keys, bytes.Clone(k))
+		keys = append(keys, k...)
+		ends = append(ends, len(keys))
 	}
-	for _, k := range keys {
-		if err := b.Delete(k); err != nil {
+	at := 0
+	for _, end := range ends {
+		if err := b.Delete(keys[at:end]); err != nil {
 			return err
 		}
+		at = end
 	}
 	return nil
 }
@@ -135,6 +154,10 @@ type reader struct {
 	key    []byte
 	joined []byte
 	raw    []byte
+	// stored is what the raw record was made of, and by what codec. It lives as
+	// long, and not beyond the transaction.
+	stored []byte
+	codec  byte
 	// bytes counts what was decompressed: the budget of a page.
 	bytes int64
 	// entries is for what is decoded of raw.
@@ -183,6 +206,7 @@ func (r *reader) readAt(bucket []byte, c *bbolt.Cursor, key []byte, kind byte, v
 	}
 	r.bytes += int64(raw)
 	body := record[envelopeBytes:]
+	r.stored, r.codec = body, record[0]
 	switch record[0] {
 	case codecRaw:
 		r.raw = append(r.raw[:0], body...)

@@ -44,10 +44,23 @@ func (db *DB) recover() error {
 			}
 		}
 	}
+	old, err := db.load()
+	if err != nil {
+		return err
+	}
+	if err := db.applyLimits(old); err != nil {
+		return err
+	}
+	db.countKept()
+	db.describe(fresh)
+	return nil
+}
+
+// load reads what the file has, and gives the limits that were in force.
+func (db *DB) load() (old *limits, err error) {
 	r := db.reader()
 	defer db.release(r)
-	var old *limits
-	err = f.view(func(tx *bbolt.Tx) (err error) {
+	err = db.file.view(func(tx *bbolt.Tx) (err error) {
 		if err := db.loadMeta(tx); err != nil {
 			return err
 		}
@@ -66,16 +79,11 @@ func (db *DB) recover() error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	db.dropEmptyRings()
 	db.markUnsure()
-	if err := db.applyLimits(old); err != nil {
-		return err
-	}
-	db.countKept()
-	db.describe(fresh)
-	return nil
+	return old, nil
 }
 
 // isFresh tells a new file from a history, and refuses what is neither.

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"sync/atomic"
 
 	"tbhist/store"
@@ -54,9 +55,9 @@ type latest struct {
 	seq      uint64
 	received thing.Micros
 	ts       float64
-	doc      []byte // what it carried
+	doc      []byte // what it carried; never written into
 	data     []byte
-	sticky   []byte // the Thing's documentation URL
+	sticky   []byte // the Thing's documentation URL; never written into
 }
 
 type lost struct {
@@ -66,18 +67,23 @@ type lost struct {
 	ts       float64
 }
 
-// note makes u the newest update. The buffers are used again.
-func (r *ring) note(u *thing.Update, truthy bool) {
+// note makes u the newest update. Its data is copied, into a buffer used again.
+// shared is its documentation URL as docTable has it, which never changes; nil
+// where it has none, and then that is copied too.
+func (r *ring) note(u *thing.Update, shared []byte, truthy bool) {
 	l := &r.latest
 	l.seq, l.received, l.ts = u.Seq, u.Received, u.TS
 	l.data = append(l.data[:0], u.Data...)
-	if u.Doc == nil {
+	switch {
+	case u.Doc == nil:
 		l.doc = nil
-	} else {
-		l.doc = append(l.doc[:0], u.Doc...)
+	case shared != nil:
+		l.doc = shared
+	case !bytes.Equal(l.doc, u.Doc):
+		l.doc = clone(u.Doc)
 	}
 	if truthy {
-		l.sticky = append(l.sticky[:0], u.Doc...)
+		l.sticky = l.doc
 	}
 }
 
@@ -105,12 +111,15 @@ func (e *entry) size(docs [][]byte) uint32 {
 
 // docBytes gives the documentation URL of an entry, nil for null.
 func (e *entry) docBytes(docs [][]byte) []byte {
-	switch {
-	case e.doc == docNull:
-		return nil
-	case e.doc == docInline:
+	if e.doc == docInline {
 		return e.inline
-	case uint64(e.doc-docIDs) < uint64(len(docs)):
+	}
+	return e.sharedDoc(docs)
+}
+
+// sharedDoc gives it if it has an id, nil else.
+func (e *entry) sharedDoc(docs [][]byte) []byte {
+	if e.doc >= docIDs && uint64(e.doc-docIDs) < uint64(len(docs)) {
 		return docs[e.doc-docIDs]
 	}
 	return nil

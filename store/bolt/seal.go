@@ -1,17 +1,14 @@
 package bolt
 
-import (
-	"math"
-
-	"go.etcd.io/bbolt"
-)
+import "go.etcd.io/bbolt"
 
 // seal makes a segment of the oldest records of the log, about
 // segmentTarget updates. It tells whether there were any.
 func (db *DB) seal() (bool, error) {
 	var out *built
-	gone := make(losses)
+	var gone losses
 	taken := 0
+	evicted := db.evicted.Load()
 	err := db.view(func(s *snapshot) error {
 		var count int
 		var bytes int64
@@ -28,24 +25,17 @@ func (db *DB) seal() (bool, error) {
 		if n := len(s.segs); n > 0 {
 			first = s.segs[n-1].last + 1
 		}
-		b := newBuilder(db.codecs, s.docs, first, s.records[taken-1].last)
-		kept := s.firstKept()
+		b := &db.maint.sealing
+		b.begin(db.codecs, s.docs, s.firstKept(), evicted, first, s.records[taken-1].last)
 		c := s.tx.Bucket(bucketLog).Cursor()
 		for _, rec := range s.records[:taken] {
-			got, err := s.readLog(c, rec, s.entries)
+			es, err := s.readLog(c, rec, s.entries)
 			if err != nil {
 				db.damage(err)
 				continue
 			}
-			s.entries = got
-			for i := range got {
-				e := &got[i]
-				if kept.has(e) {
-					b.add(e)
-				} else {
-					gone.add(e)
-				}
-			}
+			s.entries = es
+			b.addKept(s.reader, es, &gone)
 		}
 		out = b.finish()
 		return nil
@@ -69,17 +59,15 @@ func (db *DB) seal() (bool, error) {
 		return deleteRecords(tx.Bucket(bucketLog), seqKey(0), seqKey(out.last+1))
 	}, func() {
 		db.segs = append(db.segs, out.segment())
-		for _, rec := range db.records[:taken] {
-			db.logged.count -= rec.count
-			db.logged.bytes -= rec.bytes
-		}
 		db.records = append([]*logRecord(nil), db.records[taken:]...)
-		db.noteLost(gone)
+		db.sumLogged()
+		db.noteLost(&gone)
 	})
 	if err != nil {
 		return false, err
 	}
 	db.maint.agedDirty = false
+	db.maint.owed++
 	db.giveRoom()
 	return true, nil
 }
@@ -89,39 +77,6 @@ func (db *DB) giveRoom() {
 	select {
 	case db.room <- struct{}{}:
 	default:
-	}
-}
-
-// losses gathers, by Thing id, updates whose bytes go from the file.
-type losses map[uint32]lost
-
-func (l losses) add(e *entry) {
-	was, ok := l[e.id]
-	if !ok {
-		was = lost{received: math.MinInt64, ts: math.Inf(-1)}
-	}
-	l[e.id] = lost{
-		thingSeq: max(was.thingSeq, e.thingSeq), seq: max(was.seq, e.seq),
-		received: max(was.received, e.received), ts: max(was.ts, e.ts),
-	}
-}
-
-// noteLost remembers them. Under mu.
-func (db *DB) noteLost(gone losses) {
-	for id, l := range gone {
-		r := db.rings[id]
-		if r == nil {
-			continue
-		}
-		if was := r.lost; was.thingSeq > 0 {
-			l.thingSeq, l.seq = max(l.thingSeq, was.thingSeq), max(l.seq, was.seq)
-			l.received, l.ts = max(l.received, was.received), max(l.ts, was.ts)
-		}
-		r.lost = l
-		if l.thingSeq > r.unsure {
-			r.unsure = 0 // whatever it was lies below
-		}
-		db.maint.lostDirty = true
 	}
 }
 

@@ -55,11 +55,37 @@ type segment struct {
 	ageDue thing.Micros
 	// damaged tells that it stands for a range of which nothing could be read.
 	damaged bool
-	// witness is an update that was kept then: while it is, the segment is
+	// witnesses are updates that were kept then: while one is, the segment is
 	// not dead.
-	witness struct {
-		id       uint32
-		thingSeq uint64
+	witnesses witnesses
+}
+
+// witness is an update of a segment.
+type witness struct {
+	thingSeq uint64
+	slack    uint64 // how many of its Thing were kept up to it, 0 for none
+	id       uint32
+}
+
+// witnesses are some updates of a segment that will live longest, as far as
+// can be told. Of one alone the segment would have to be counted again and
+// again.
+type witnesses struct {
+	of    [16]witness
+	least int // the one with the least slack
+}
+
+// offer takes a Thing's newest update in the segment in, if it will live
+// longer than one that is there. fk is the Thing's first kept one.
+func (w *witnesses) offer(id uint32, last, fk uint64) {
+	if last < fk || last-fk < w.of[w.least].slack {
+		return
+	}
+	w.of[w.least] = witness{id: id, thingSeq: last, slack: last - fk + 1}
+	for i := range w.of {
+		if w.of[i].slack < w.of[w.least].slack {
+			w.least = i
+		}
 	}
 }
 

@@ -1,0 +1,103 @@
+package bolt
+
+import "math"
+
+// losses gathers updates whose bytes go from the file: of each Thing what
+// bounds them from above.
+type losses struct {
+	at   map[uint32]int // of lost, by Thing id
+	ids  []uint32
+	lost []lost
+}
+
+func (l *losses) add(e *entry) {
+	at, ok := l.at[e.id]
+	if !ok {
+		if l.at == nil {
+			l.at = make(map[uint32]int)
+		}
+		at = len(l.lost)
+		l.at[e.id] = at
+		l.ids = append(l.ids, e.id)
+		l.lost = append(l.lost, lost{received: math.MinInt64, ts: math.Inf(-1)})
+	}
+	was := &l.lost[at]
+	was.thingSeq, was.seq = max(was.thingSeq, e.thingSeq), max(was.seq, e.seq)
+	was.received, was.ts = max(was.received, e.received), max(was.ts, e.ts)
+}
+
+// noteLost remembers them. Under mu.
+func (db *DB) noteLost(gone *losses) {
+	for i, l := range gone.lost {
+		r := db.rings[gone.ids[i]]
+		if r == nil {
+			continue
+		}
+		if was := r.lost; was.thingSeq > 0 {
+			l.thingSeq, l.seq = max(l.thingSeq, was.thingSeq), max(l.seq, was.seq)
+			l.received, l.ts = max(l.received, was.received), max(l.ts, was.ts)
+		}
+		r.lost = l
+		if l.thingSeq > r.unsure {
+			r.unsure = 0 // whatever it was lies below
+		}
+		db.maint.lostDirty = true
+	}
+}
+
+// lossesOf bounds the updates that go with some dead segments from above. Their
+// seq and times tell later whether a question could have been about them, so
+// they are read, not guessed from the index: from the newest on, until nothing
+// that is older could make a difference.
+func (db *DB) lossesOf(segs []*segment) (*losses, error) {
+	gone := &losses{}
+	err := db.view(func(s *snapshot) error {
+		var blocks []blockAt
+		things := make(map[uint32]struct{})
+		var e chunkEntry
+		unsure := false // damage: all is read then
+		for _, seg := range segs {
+			blocks = s.blocksOf(seg, blocks)
+			if err := s.eachIndexed(s.tx, seg, nil, &e, func(e *chunkEntry) bool {
+				if s.ring(e.id) != nil {
+					things[e.id] = struct{}{}
+				}
+				return true
+			}); err != nil {
+				s.damage(err)
+				unsure = true
+			}
+		}
+		// What bounds the times of all blocks before each.
+		before := make([]span, len(blocks)+1)
+		before[0] = emptySpan()
+		for i := range blocks {
+			before[i+1] = before[i]
+			before[i+1].join(blocks[i].span)
+		}
+		for i := len(blocks) - 1; i >= 0; i-- {
+			es := s.blockAt(blocks[i])
+			for j := range es {
+				if e := &es[j]; s.ring(e.id) != nil && e.thingSeq < s.ring(e.id).fk.Load() {
+					gone.add(e)
+				}
+			}
+			if !unsure && len(gone.lost) == len(things) && gone.bound(before[i]) {
+				break
+			}
+		}
+		return nil
+	})
+	return gone, err
+}
+
+// bound tells whether the times of no update within the span are above those
+// of any Thing that are known.
+func (l *losses) bound(s span) bool {
+	for i := range l.lost {
+		if g := &l.lost[i]; g.received < s.maxReceived || g.ts < s.maxTS {
+			return false
+		}
+	}
+	return true
+}
