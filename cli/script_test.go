@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"tbhist/internal/dnstest"
@@ -25,6 +26,10 @@ import (
 //	exits CODE COMMAND ARG…   run the command and expect the exit code
 //	dns [failing] [RECORD…]   start a name server with these records and set
 //	                          TBHIST_DNS to it, or give it other records
+//	mqtt NAME USER:PASSWORD   start an MQTT broker and set $NAME to its URL
+//	publish NAME TOPIC DATA   publish there with QoS 1
+//	adapted NAME CLIENT-ID    wait until a client has subscribed there
+//	kept COUNT                wait until the broker has kept so many updates
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -32,6 +37,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Values["brokers"] = map[string]*serveProcess{}
 			e.Values["dns"] = map[string]*dnstest.Server{}
+			e.Values["mqtt"] = map[string]*mochi.Server{}
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -40,6 +46,11 @@ func TestScripts(t *testing.T) {
 			"logged": scriptLogged,
 			"exits":  scriptExits,
 			"dns":    scriptDNS,
+
+			"mqtt":    scriptMQTT,
+			"publish": scriptPublish,
+			"adapted": scriptAdapted,
+			"kept":    scriptKept,
 		},
 	})
 }

@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -30,7 +32,8 @@ const (
 	mqttKeepAlive   = 30 * time.Second
 	mqttPingTimeout = 10 * time.Second
 	mqttConnectWait = 10 * time.Second
-	mqttEndWait     = time.Second
+	mqttEndWait     = 2 * time.Second
+	mqttLinger      = time.Second // part of mqttEndWait
 )
 
 // subscriptionRefused is what the MQTT broker grants when it does not.
@@ -61,6 +64,7 @@ func (m *MQTT) session(ctx context.Context, q *intake, drain func()) (served boo
 			conn, err := m.dial(ctx)
 			if err == nil {
 				established = context.AfterFunc(ctx, func() { _ = conn.Close() })
+				conn = &lingering{Conn: conn}
 			}
 			return conn, err
 		})
@@ -109,6 +113,28 @@ func (m *MQTT) dial(ctx context.Context) (net.Conn, error) {
 		return d.DialContext(ctx, "tcp", m.Addr)
 	}
 	return (&tls.Dialer{NetDialer: &d, Config: m.TLS}).DialContext(ctx, "tcp", m.Addr)
+}
+
+// lingering is a connection that is closed only when the MQTT broker has
+// closed its side, and thus read all. A connection that is closed while
+// messages come in is reset: the MQTT broker would pass over the
+// acknowledgements, and send those messages again next time.
+type lingering struct {
+	net.Conn
+	once sync.Once
+	err  error
+}
+
+// Close waits for mqttLinger at most.
+func (l *lingering) Close() error {
+	l.once.Do(func() {
+		if c, ok := l.Conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
+			_ = l.SetReadDeadline(time.Now().Add(mqttLinger)) // else it is closed, and Copy ends
+			_, _ = io.Copy(io.Discard, l.Conn)                // however it ends, it is closed now
+		}
+		l.err = l.Conn.Close()
+	})
+	return l.err
 }
 
 // refusal makes an *MQTTRefusedError of what trying again does not help.

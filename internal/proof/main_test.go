@@ -20,6 +20,7 @@ var (
 	program    string // the built tbhist
 	python     string // of the virtual environment with the peers
 	prometheus string
+	mosquitto  string // the folder with it
 )
 
 func TestMain(m *testing.M) {
@@ -54,7 +55,8 @@ func prepare(dir string) error {
 		peers = filepath.Join(cache, "tbhist-proof")
 	}
 	python, prometheus = filepath.Join(peers, "venv", "bin", "python"), filepath.Join(peers, "prometheus")
-	for _, f := range []string{python, prometheus} {
+	mosquitto = filepath.Join(peers, "mosquitto")
+	for _, f := range []string{python, prometheus, filepath.Join(mosquitto, "mosquitto")} {
 		if _, err := os.Stat(f); err != nil {
 			return fmt.Errorf("the peers are not installed (bash internal/proof/setup.sh does it): %w", err)
 		}
