@@ -32,6 +32,7 @@ type Directory struct {
 	// mu guards what follows and the items' contents.
 	mu       sync.RWMutex
 	items    map[thing.Name]*item
+	slots    thing.Slots[item]
 	sorted   []*item // in byte order of names; never written to again
 	fresh    []*item // not in sorted yet, in no order
 	merges   uint64  // counts new values of sorted
@@ -109,7 +110,11 @@ func (d *Directory) Apply(batch []thing.Update, position uint64) {
 	defer d.mu.Unlock()
 	for i := range batch {
 		u := &batch[i]
-		it := d.item(u.Name)
+		it := d.slots.Get(u)
+		if it == nil {
+			it = d.item(u.Name)
+			d.slots.Put(u, it)
+		}
 		d.cut.save(it)
 		it.set(u)
 		it.updates++

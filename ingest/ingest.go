@@ -64,7 +64,7 @@ type Ingest struct {
 	ready chan struct{}
 
 	mu     sync.Mutex // guards all below
-	names  map[string]thing.Name
+	names  map[string]known
 	warned bool // of nearly as many Things as MaxThings
 	closed bool
 	gather *Batch
@@ -100,7 +100,7 @@ func New(o Options) *Ingest {
 		refusals: newRefusals(o.Logger, o.Now),
 		bursts:   sync.Pool{New: func() any { return newBurst(o.Limits) }},
 		ready:    make(chan struct{}, 1),
-		names:    make(map[string]thing.Name),
+		names:    make(map[string]known),
 		gather:   &Batch{},
 	}
 }
@@ -125,11 +125,17 @@ func ReasonCodes() []string {
 	return codes
 }
 
+// known is a Thing as its updates name it.
+type known struct {
+	name thing.Name
+	slot uint32 // from 1
+}
+
 // Know makes a Thing known that was there before: it counts against
 // MaxThings and is never refused.
 func (in *Ingest) Know(name thing.Name) {
 	in.mu.Lock()
-	in.names[string(name)] = name
+	in.learn(name)
 	warn := in.crowded()
 	things := len(in.names)
 	in.mu.Unlock()
@@ -138,18 +144,26 @@ func (in *Ingest) Know(name thing.Name) {
 	}
 }
 
-// known finds the name of a Thing, or makes a new one known as long as there
-// is room. It is called under mu.
-func (in *Ingest) known(ns []byte) (name thing.Name, ok bool) {
-	if name, ok = in.names[string(ns)]; ok {
-		return name, true
+// find finds a Thing, or makes a new one known as long as there is room. It
+// is called under mu.
+func (in *Ingest) find(ns []byte) (k known, ok bool) {
+	if k, ok = in.names[string(ns)]; ok {
+		return k, true
 	}
 	if in.o.MaxThings > 0 && len(in.names) >= in.o.MaxThings {
-		return "", false
+		return known{}, false
 	}
-	name = thing.Name(ns)
-	in.names[string(name)] = name
-	return name, true
+	return in.learn(thing.Name(ns)), true
+}
+
+// learn makes a Thing known. It is called under mu.
+func (in *Ingest) learn(name thing.Name) known {
+	k, ok := in.names[string(name)]
+	if !ok {
+		k = known{name, uint32(len(in.names)) + 1}
+		in.names[string(name)] = k
+	}
+	return k
 }
 
 // crowded tells, once, that 80 % of MaxThings are reached. It is called

@@ -150,7 +150,7 @@ func (in *Ingest) put(b *burst, transport thing.Transport) (accepted int) {
 	for i := range b.items {
 		item := &b.items[i]
 		d := &item.draft
-		name, ok := in.known(d.NS)
+		of, ok := in.find(d.NS)
 		if !ok {
 			b.over = append(b.over, i)
 			continue
@@ -164,7 +164,7 @@ func (in *Ingest) put(b *burst, transport thing.Transport) (accepted int) {
 			ts = b.received.Seconds()
 		}
 		g.Updates = append(g.Updates, thing.Update{
-			Name: name, Data: data, Doc: doc, TS: ts, Received: b.received, Source: item.source,
+			Name: of.name, Slot: of.slot, Data: data, Doc: doc, TS: ts, Received: b.received, Source: item.source,
 		})
 		g.Bytes += len(data) + len(doc)
 		accepted++

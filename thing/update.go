@@ -26,6 +26,10 @@ type Update struct {
 	// those of this Thing. Both are 0 until the update is on disk, and stay
 	// 0 for one that was not kept.
 	Seq, ThingSeq uint64
+	// Slot is the number that the input gave the Thing, from 1, the same as
+	// long as the broker runs; 0 for none. It is a hint for Slots, and kept
+	// nowhere.
+	Slot uint32
 	// Source is who sent it: known while the broker runs, not kept in
 	// history. Shared between the updates of one peer and never written to.
 	Source *Source

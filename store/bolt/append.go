@@ -19,6 +19,7 @@ import (
 
 // stage is a batch on its way to disk, and buffers used again.
 type stage struct {
+	slots       thing.Slots[ring]
 	rings       []*ring // of each update
 	entries     []entry
 	fresh       []*ring // Things that come with this batch
@@ -158,7 +159,12 @@ func (db *DB) stageBatch(batch []thing.Update) {
 	seq, nextID := db.head, uint32(len(db.rings))
 	// By itself, so that the processor can wait for several at a time.
 	for i := range batch {
-		s.rings = append(s.rings, db.names[batch[i].Name])
+		r := s.slots.Get(&batch[i])
+		if r == nil {
+			r = db.names[batch[i].Name]
+			s.slots.Put(&batch[i], r)
+		}
+		s.rings = append(s.rings, r)
 	}
 	for i := range batch {
 		u, r := &batch[i], s.rings[i]
