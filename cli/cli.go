@@ -82,6 +82,7 @@ stderr. Exit code: 0 done, 1 failed, 2 wrong usage, 3 incomplete under
 			p.zoneCommand(),
 			p.versionCommand(),
 			p.completionCommand(),
+			p.docsCommand(),
 		},
 		Writer:                    p.stdout,
 		ErrWriter:                 p.stderr,

@@ -15,31 +15,48 @@ const (
 // flagHelp writes a flag for the help: its name on one line, what it does on
 // the next ones, so that long texts stay readable on a terminal.
 func flagHelp(f urfave.Flag) string {
-	d, ok := f.(urfave.DocGenerationFlag)
+	h, ok := helpOf(f)
 	if !ok {
 		return f.String()
 	}
-	var out strings.Builder
-	for i, name := range f.Names() {
-		if i > 0 {
-			out.WriteString(", ")
-		}
-		out.WriteString("--"[:min(2, len(name))] + name)
+	head := h.names
+	if h.value != "" {
+		head += " " + h.value
 	}
+	return head + wrapped(h.text)
+}
+
+// flagText is a flag as the help shows it.
+type flagText struct {
+	names string // all of them, "--ns" or "--sources, -s"
+	value string // the word for what it takes
+	text  string // what it does, its default and its variable
+}
+
+// helpOf takes a flag's help apart; ok is false for one without.
+func helpOf(f urfave.Flag) (h flagText, ok bool) {
+	d, ok := f.(urfave.DocGenerationFlag)
+	if !ok {
+		return h, false
+	}
+	var names []string
+	for _, name := range f.Names() {
+		names = append(names, "--"[:min(2, len(name))]+name)
+	}
+	h.names = strings.Join(names, ", ")
 	// The word in backquotes names the value.
-	usage := d.GetUsage()
-	if before, rest, ok := strings.Cut(usage, "`"); ok {
+	h.text = d.GetUsage()
+	if before, rest, ok := strings.Cut(h.text, "`"); ok {
 		value, after, _ := strings.Cut(rest, "`")
-		usage = before + value + after
-		out.WriteString(" " + value)
+		h.text, h.value = before+value+after, value
 	}
 	if text := d.GetDefaultText(); text != "" && text != "false" {
-		usage += " (default: " + text + ")"
+		h.text += " (default: " + text + ")"
 	}
 	if env := d.GetEnvVars(); len(env) > 0 {
-		usage += " [$" + strings.Join(env, ", $") + "]"
+		h.text += " [$" + strings.Join(env, ", $") + "]"
 	}
-	return out.String() + wrapped(usage)
+	return h, true
 }
 
 // wrapped breaks text into indented lines, each on a line of its own.
