@@ -47,7 +47,11 @@ func newUpdatePrinter(w io.Writer, format string, c clock, byTS bool) (updatePri
 		p.w.UseCRLF = true // RFC 4180
 		return p, p.header()
 	}
-	return nil, usagef("--format: %q is none of text, json, csv", format)
+	return nil, errFormat(format)
+}
+
+func errFormat(format string) error {
+	return usagef("--format: %q is none of text, json, csv", format)
 }
 
 // textPrinter writes a line for people: time, Thing, data.

@@ -2,10 +2,8 @@ package cli
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
-	"iter"
 	"time"
 
 	urfave "github.com/urfave/cli/v2"
@@ -16,21 +14,41 @@ import (
 func (p *program) replayCommand() *urfave.Command {
 	return &urfave.Command{
 		Name:  "replay",
-		Usage: "print what happened, from history",
+		Usage: "print what happened, from history, or feed it into a broker",
 		Description: `Prints the updates of a Thing and all below it, oldest first:
 
   tbhist replay --ns spacemon --since 1h
   tbhist replay --ns shop --since '2026-11-22 14:00' --until '2026-11-22 15:00'
   tbhist replay --last 1                      the newest of each Thing
-  tbhist replay --since 14:00 --format csv > today.csv
   tbhist replay --ns shop --last 10 --follow  and then what comes, as it comes
+  tbhist replay --since 14:00 --format csv > today.csv
+  tbhist replay --ns shop --fields celsius,door.open --format csv > shop.csv
 
 Times may be 1h or 2d (ago), a date, '2026-11-22 14:00' or 14:00 (local), RFC
 3339 or Unix seconds. What is printed, and what --since and --until speak of,
 is when the broker received an update; --by ts makes it the source's own time.
 
+--fields takes members out of the data: names joined by ".", a number for a
+place in an array. An update that lacks one has an empty cell (csv), null
+(json) or "-" (text). In csv and json, times are Unix seconds.
+
 What history no longer holds of the answer is counted on stderr; with
---strict the exit code then is 3.`,
+--strict the exit code then is 3.
+
+Without a broker, from a backup or a stopped broker's file, which is only read:
+
+  tbhist replay --from-db /backup/tbhist-2026-11-01.db --ns shop
+
+Again as it was, to try a program or a display with real data:
+
+  tbhist replay --ns shop --since 1h --speed 10 --to tcp://127.0.0.1:7954
+
+--speed makes the pauses that there were, divided by it; a clock that was set
+back makes none. --to sends to a broker, with the times and documentation URLs
+as they were. Names get "replay." before them, so that nobody takes old data
+for new; --as-is leaves them, and needs --yes unless the broker is on this
+machine. A connection that is lost, to either broker, is made again, and the
+replay goes on. When it is interrupted it says with which --after to go on.`,
 		Flags: []urfave.Flag{
 			nsFlag(),
 			toggle("tree", true, "with all Things below --ns; --tree=false for the one Thing"),
@@ -42,6 +60,12 @@ What history no longer holds of the answer is counted on stderr; with
 			text("limit", "", "only the first `COUNT` of the answer"),
 			toggle("follow", false, "go on with what comes in, until interrupted"),
 			toggle("strict", false, "exit with 3 if history no longer holds all of the answer"),
+			text("speed", "max", "`SPEED` of the replay: 1 is as it was, 10 ten times as fast, 0.5 half; max makes no pauses"),
+			text("to", "", "`URL` of the main port of a broker to send the updates to, tcp://HOST[:7954], instead of printing them"),
+			toggle("as-is", false, "with --to: leave the names as they are, without \"replay.\" before them"),
+			toggle("yes", false, "with --as-is: to a broker on another machine, too"),
+			text("from-db", "", "`FILE` with a history to read, instead of asking a broker: a backup, or that of a broker that is stopped"),
+			text("fields", "", "only these members of the data, `PATHS` with commas: luminance,position.x,axes.0"),
 			formatFlag(),
 			utcFlag(),
 			brokerFlag(),
@@ -52,57 +76,14 @@ What history no longer holds of the answer is counted on stderr; with
 	}
 }
 
-func (p *program) replay(c *urfave.Context) error {
-	cl, err := p.dial(c)
-	if err != nil {
-		return err
-	}
-	q, err := p.replayQuery(c)
-	if err != nil {
-		return err
-	}
-	out := bufio.NewWriterSize(p.stdout, 64<<10)
-	printer, err := newUpdatePrinter(out, c.String("format"), clock{c.Bool("utc")}, q.ByTS)
-	if err != nil {
-		return err
-	}
-	if c.Bool("follow") {
-		return interruptible(true, func(ctx context.Context) error {
-			return p.follow(ctx, cl, q, out, printer, c.Bool("strict"))
-		})
-	}
-	return interruptible(false, func(ctx context.Context) error {
-		answer := cl.Replay(ctx, q)
-		var err error
-		if lines, ok := printer.(linePrinter); ok {
-			err = printAll(answer.Lines(), lines.printLine)
-		} else {
-			err = printAll(answer.Updates(), func(u client.Update) error { return printer.print(&u) })
-		}
-		if err != nil {
-			_ = out.Flush() // what came before is good
-			return err
-		}
-		if err := out.Flush(); err != nil {
-			return err
-		}
-		return reportEvicted(p.stderr, answer.Evicted, answer.EvictedExact, c.Bool("strict"))
-	})
+// question is what is asked of history, with its times as they were given.
+type question struct {
+	client.Query
+	since, until *instant
 }
 
-func printAll[T any](answer iter.Seq2[T, error], print func(T) error) error {
-	for item, err := range answer {
-		if err != nil {
-			return err
-		}
-		if err := print(item); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *program) replayQuery(c *urfave.Context) (q client.Query, err error) {
+func (p *program) replayQuery(c *urfave.Context) (q *question, err error) {
+	q = &question{}
 	if q.Name, err = nsOf(c); err != nil {
 		return q, err
 	}
@@ -114,14 +95,20 @@ func (p *program) replayQuery(c *urfave.Context) (q client.Query, err error) {
 	default:
 		return q, usagef("--by: %q is neither received nor ts", by)
 	}
-	for flag, bound := range map[string]*client.Bound{"since": &q.Since, "until": &q.Until} {
+	for flag, at := range map[string]**instant{"since": &q.since, "until": &q.until} {
 		t, ok, err := p.timeOf(c, flag)
 		if err != nil {
 			return q, err
 		}
 		if ok {
-			*bound = t.bound()
+			*at = &t
 		}
+	}
+	if q.since != nil {
+		q.Since = q.since.bound()
+	}
+	if q.until != nil {
+		q.Until = q.until.bound()
 	}
 	for flag, n := range map[string]*uint64{"after": &q.After, "last": &q.Last, "limit": &q.Limit} {
 		if flag == "after" && c.String(flag) == "0" { // behind nothing: all

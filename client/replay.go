@@ -77,30 +77,35 @@ func unreadable(err error) error {
 
 // Replay prepares a question to history; nothing is asked before the answer
 // is ranged over.
-func (c *Client) Replay(ctx context.Context, q Query) *Replay {
+func (c *Client) Replay(ctx context.Context, q Query, options ...ReplayOption) *Replay {
+	var o replayOptions
+	for _, option := range options {
+		option(&o)
+	}
 	r := &Replay{EvictedExact: true}
 	r.ask = func(each func(line []byte) error) error {
+		if o.resumable {
+			return r.resume(ctx, c, q.request(), o.lost, each)
+		}
 		h, err := c.history(ctx)
 		if err != nil {
 			return err
 		}
 		defer h.close()
-		return r.run(ctx, h, q.request(), each)
+		return h.pages(ctx, q.request(), func(p *page) error { return r.page(p, each) })
 	}
 	return r
 }
 
-// run asks, counts and calls each, whose error ends it.
-func (r *Replay) run(ctx context.Context, h *history, q *wire.Request, each func(line []byte) error) error {
-	return h.pages(ctx, q, func(p *page) error {
-		r.Head, r.Epoch, r.Limited = p.head.Head, p.head.Epoch, p.head.Limited
-		r.Evicted += p.head.Evicted
-		r.EvictedExact = r.EvictedExact && (p.head.EvictedExact || p.head.Evicted == 0)
-		for line := range p.lines {
-			if err := each(line); err != nil {
-				return err
-			}
+// page counts, and calls each, whose error ends it.
+func (r *Replay) page(p *page, each func(line []byte) error) error {
+	r.Head, r.Epoch, r.Limited = p.head.Head, p.head.Epoch, p.head.Limited
+	r.Evicted += p.head.Evicted
+	r.EvictedExact = r.EvictedExact && (p.head.EvictedExact || p.head.Evicted == 0)
+	for line := range p.lines {
+		if err := each(line); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }

@@ -33,6 +33,7 @@ type Directory struct {
 	mu       sync.RWMutex
 	items    map[thing.Name]*item
 	slots    thing.Slots[item]
+	found    []*item // of each update of a batch; a buffer of Apply
 	sorted   []*item // in byte order of names; never written to again
 	fresh    []*item // not in sorted yet, in no order
 	merges   uint64  // counts new values of sorted
@@ -108,6 +109,9 @@ func (d *Directory) Restore(u *thing.Update, doc []byte, updates uint64) {
 func (d *Directory) Apply(batch []thing.Update, position uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	// In a pass of its own, so that the processor waits for the memory of
+	// several Things at a time.
+	d.found = d.found[:0]
 	for i := range batch {
 		u := &batch[i]
 		it := d.slots.Get(u)
@@ -115,6 +119,10 @@ func (d *Directory) Apply(batch []thing.Update, position uint64) {
 			it = d.item(u.Name)
 			d.slots.Put(u, it)
 		}
+		d.found = append(d.found, it)
+	}
+	for i := range batch {
+		u, it := &batch[i], d.found[i]
 		d.cut.save(it)
 		it.set(u)
 		it.updates++

@@ -24,6 +24,7 @@ type burst struct {
 	dec      *wire.Decoder
 	arena    []byte // what the drafts lie in
 	items    []item
+	found    []known      // the Thing of each item, at the hand-over
 	over     []int        // items refused at the hand-over, for max_things
 	received thing.Micros // when it came in
 }

@@ -147,11 +147,18 @@ func (in *Ingest) handOver(ctx context.Context, b *burst, transport thing.Transp
 func (in *Ingest) put(b *burst, transport thing.Transport) (accepted int) {
 	var nonfinite, surrogates int
 	g := in.gather
+	// Names are looked up in a pass of their own: where there are many, the
+	// processor then waits for the memory of several at a time.
+	b.found = b.found[:0]
+	for i := range b.items {
+		of, _ := in.find(b.items[i].draft.NS)
+		b.found = append(b.found, of)
+	}
 	for i := range b.items {
 		item := &b.items[i]
 		d := &item.draft
-		of, ok := in.find(d.NS)
-		if !ok {
+		of := b.found[i]
+		if of.slot == 0 {
 			b.over = append(b.over, i)
 			continue
 		}
