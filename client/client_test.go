@@ -99,7 +99,10 @@ func TestReplayLines(t *testing.T) {
 		t.Errorf("got %q, %+v", got, r)
 	}
 	count := 0
-	for range answer("").Lines() {
+	for _, err := range answer("").Lines() {
+		if err != nil {
+			t.Fatal(err)
+		}
 		count++
 		break
 	}

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"time"
 
 	"tbhist/internal/wire"
 )
@@ -15,13 +16,18 @@ type listening struct {
 	yield  func(FeedMessage) bool
 	retry  backoff
 
-	met    bool // a heartbeat has come, ever
+	met    bool // a broker has been heard, ever
 	down   bool // Disconnected was told
 	epoch  string
 	pos    uint64      // the newest seq that came, or lies behind a heartbeat
 	told   uint64      // Missed since the last heartbeat, of everything: it may tell them again
 	things *continuity // unless everything is subscribed to: then pos tells
 }
+
+// originalAfter is how long the first heartbeat may take before the broker is
+// asked for snapshots: an original one sends no heartbeats, and nothing at
+// all while its Things are quiet, but a snapshot every 15 s.
+const originalAfter = 2 * time.Second
 
 // maxEarly bounds how many messages may come before the first heartbeat,
 // which a broker sends at once.
@@ -73,13 +79,26 @@ func (l *listening) session(ctx context.Context) error {
 }
 
 // begin waits for the first heartbeat: before that it is not known of which
-// history the numbers are.
+// history the numbers are. What only an original broker sends, which has no
+// numbers, does as well.
 func (l *listening) begin(ctx context.Context, f *feed) error {
+	snapshots := func() { _ = f.Subscribe([]byte(wire.SnapshotPrefix)) } // next tells of a lost connection
+	asked := time.AfterFunc(originalAfter, snapshots)
+	defer asked.Stop()
 	var early []wire.Message
 	for {
 		m, err := f.next(ctx)
 		if err != nil {
 			return err
+		}
+		if fromOriginal(&m) {
+			if asked.Stop() {
+				snapshots()
+			}
+			if err := l.meet(&wire.Heartbeat{}); err != nil {
+				return err
+			}
+			return l.heard(&m, f.more())
 		}
 		if m.Kind != wire.KindHeartbeat {
 			if early = append(early, m); len(early) > maxEarly {
@@ -97,6 +116,11 @@ func (l *listening) begin(ctx context.Context, f *feed) error {
 		}
 		return l.heard(&m, f.more())
 	}
+}
+
+// fromOriginal tells that m has not what each message of tbhist has.
+func fromOriginal(m *wire.Message) bool {
+	return m.Kind == wire.KindUpdate && m.Update.Received == 0 || m.Kind == wire.KindSnapshot && m.Snapshot.Epoch == ""
 }
 
 // meet takes note of the broker that was found.
@@ -134,6 +158,9 @@ func (l *listening) heard(m *wire.Message, more bool) error {
 		}
 		l.pos = max(l.pos, h.Seq)
 	case wire.KindSnapshot:
+		if !l.q.Snapshots {
+			return nil // see originalAfter
+		}
 		out.Snapshot = true
 		for _, e := range m.Snapshot.Entries {
 			if e.Update.Name == l.q.Name || !l.q.Alone && e.Update.Name.Under(l.q.Name) {
