@@ -91,6 +91,20 @@ func (a *answers) takeAhead(addr netip.Addr, bytes int, close func() error) *ans
 	return a.book(addr, bytes, close)
 }
 
+// more takes room for an answer that has become larger than what was booked
+// for it. It does not wait.
+func (a *answers) more(an *answer, bytes int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.addressHas(an.addr, bytes) || !a.room.TryAcquire(int64(bytes)) {
+		return false
+	}
+	an.bytes += bytes
+	a.booked += bytes
+	a.byAddr[an.addr] += bytes
+	return true
+}
+
 // addressHas tells whether an address may take so many bytes more. The lock
 // is held.
 func (a *answers) addressHas(addr netip.Addr, bytes int) bool {

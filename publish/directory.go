@@ -50,6 +50,9 @@ func (a *asked) directory(ctx context.Context, r *wire.Request, q *question) (fr
 			return nil, err
 		}
 	}
+	if err := a.fit(); err != nil {
+		return nil, err
+	}
 	head.Count = l.count
 	if l.full {
 		q.after = &l.last

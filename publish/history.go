@@ -95,6 +95,7 @@ type asked struct {
 	before *delivery // of the connection's last answer
 	bytes  int       // of the request, which may be held by its question
 	room   *answer   // nil until it was needed
+	ahead  bool      // room was taken while the last answer was being sent
 	lines  page
 	page   bool // the answer has a second frame: lines
 }
@@ -127,26 +128,58 @@ func (a *asked) answer(ctx context.Context, body [][]byte) []byte {
 	if err != nil {
 		return a.fail(r.ID, err)
 	}
-	var head []byte
-	switch r.Type {
-	case wire.TypeReplay:
-		head, err = a.replay(ctx, r, q)
-	case wire.TypeDirectory:
-		head, err = a.directory(ctx, r, q)
-	case wire.TypeRefused:
-		head = a.refused(r)
+	head, err := a.make(ctx, r, q)
+	if errors.Is(err, errBusy) && a.ahead && a.alone() {
+		head, err = a.make(ctx, r, q)
 	}
 	if err != nil {
+		a.lines.release()
 		return a.fail(r.ID, err)
 	}
 	a.page = true
 	return head
 }
 
+// make makes an answer.
+func (a *asked) make(ctx context.Context, r *wire.Request, q *question) (head []byte, err error) {
+	switch r.Type {
+	case wire.TypeReplay:
+		return a.replay(ctx, r, q)
+	case wire.TypeDirectory:
+		return a.directory(ctx, r, q)
+	default: // there is no other
+		return a.refused(r), nil
+	}
+}
+
+// alone gives back what an answer ahead took, and waits until the one before
+// it is over; false when nobody is there any more.
+func (a *asked) alone() bool {
+	a.done()
+	a.room, a.lines, a.ahead = nil, page{}, false
+	err := a.before.wait()
+	a.before = nil
+	return err == nil
+}
+
+// fit books what a page takes beyond what was booked for it: a line may be
+// much longer than the page asked for.
+func (a *asked) fit() error {
+	more := a.lines.held() - a.room.bytes
+	if more <= max(a.room.bytes/4, 4<<10) || a.p.answers.more(a.room, more) {
+		return nil
+	}
+	if !a.ahead {
+		a.p.answers.cutOff()
+	}
+	return errBusy
+}
+
 // turn waits until a page of so many bytes may be read for this request.
 func (a *asked) turn(ctx context.Context, bytes int) (done func(), err error) {
 	if a.before != nil {
 		a.room = a.p.answers.takeAhead(a.addr, bytes+a.bytes, a.close)
+		a.ahead = a.room != nil
 	}
 	if a.room == nil {
 		if a.before.wait() != nil { // nobody is there to be answered

@@ -31,7 +31,7 @@ func (p *page) begin(about int) []byte {
 		return p.pieces[last]
 	case p.room < pieceBytes/2:
 		p.pieces = append(p.pieces, nil)
-	case about > pieceBytes:
+	case about > pieceBytes/4: // it could leave much of a piece empty
 		p.pieces = append(p.pieces, make([]byte, 0, about))
 	default:
 		piece := pagePieces.Get().(*[pieceBytes]byte) // nothing else is in there
@@ -48,6 +48,7 @@ func (p *page) end(dst []byte) bool {
 	n := len(dst) - len(p.pieces[len(p.pieces)-1])
 	if p.count > 0 && p.bytes+n > p.room {
 		p.full = true
+		p.drop()
 		return false
 	}
 	p.bytes += n
@@ -58,6 +59,31 @@ func (p *page) end(dst []byte) bool {
 
 // keep takes what begin gave back as it is.
 func (p *page) keep(dst []byte) { p.pieces[len(p.pieces)-1] = dst }
+
+// drop gives the last piece back if there is nothing in it.
+func (p *page) drop() {
+	last := len(p.pieces) - 1
+	piece := p.pieces[last]
+	if len(piece) > 0 {
+		return
+	}
+	p.pieces = p.pieces[:last]
+	n := len(p.lent) - 1
+	if n >= 0 && cap(piece) == pieceBytes && &piece[:1][0] == &p.lent[n][0] {
+		pagePieces.Put(p.lent[n])
+		p.lent = p.lent[:n]
+	}
+}
+
+// held is how much memory the page takes: more than its room where one line
+// is longer than that.
+func (p *page) held() int {
+	n := 0
+	for _, piece := range p.pieces {
+		n += cap(piece)
+	}
+	return n
+}
 
 // release gives the pieces back. Nothing of the page may be in use.
 func (p *page) release() {

@@ -174,6 +174,98 @@ func TestRequestsAhead(t *testing.T) {
 	}
 }
 
+// A peer that has said that it asks no more gets its answers whole, also
+// when the last that it said was a command.
+func TestRequestsEndWithPing(t *testing.T) {
+	b := newBroker(t, Options{}, zmtp.Limits{})
+	long := make([]thing.Update, 8000)
+	data := []byte(`"` + strings.Repeat("long ", 100) + `"`)
+	for i := range long {
+		long[i] = thing.Update{Name: "b", Data: data, TS: 1, Received: thing.MicrosOf(b.clockNow())}
+	}
+	if _, err := b.db.Append(t.Context(), long); err != nil {
+		t.Fatal(err)
+	}
+	d := newBareDealer(t, b.history)
+	if err := d.nc.SetReadBuffer(128 << 10); err != nil {
+		t.Fatal(err)
+	}
+	const requests = 4 // more than the network holds
+	var stream []byte
+	for range requests {
+		stream = zmtp.AppendFrame(stream, []byte(`{"type": "replay", "page_bytes": 4194304}`), false)
+	}
+	d.send(append(stream, "\x04\x07\x04PING\x00\x00"...))
+	if err := d.nc.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	for answers := 0; answers < requests; {
+		flags, _ := d.frame()
+		switch {
+		case flags < 0:
+			t.Fatalf("the connection ended behind %d answers", answers)
+		case flags&5 == 0: // the last frame of a message
+			answers++
+		}
+	}
+}
+
+// A line that is longer than the page asked for has its room booked; an
+// answer ahead for which there is none is made again when its turn has come.
+func TestLongLineIsBooked(t *testing.T) {
+	b := newBroker(t, Options{}, zmtp.Limits{})
+	data := []byte(`"` + strings.Repeat("x", 1<<20-200) + `"`)
+	u := thing.Update{Name: "a", Data: data, TS: 1, Received: thing.MicrosOf(b.clockNow())}
+	if _, err := b.db.Append(t.Context(), []thing.Update{u, u}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := withTimeout(t)
+	defer cancel()
+	request := [][]byte{[]byte(`{"type": "replay", "page_bytes": 1}`)}
+	remote := netip.MustParseAddr("10.0.0.1")
+	ask := func(before *delivery) *asked {
+		return &asked{p: b.Publisher, addr: remote, close: func() error { return nil }, before: before}
+	}
+	var held []*asked
+	bytes := 0
+	for range addressBytes >> 20 {
+		a := ask(nil)
+		if a.answer(ctx, request); !a.page {
+			a.done()
+			break
+		}
+		bytes += a.lines.held()
+		held = append(held, a)
+	}
+	if len(held) < 2 || b.answers.booked < bytes {
+		t.Errorf("%d answers, %d bytes booked of %d", len(held), b.answers.booked, bytes)
+	}
+	for range 2 {
+		a := ask(nil)
+		if a.answer(ctx, request); a.page || a.lines.held() != 0 {
+			t.Error("an address has more than it may")
+		}
+		a.done()
+	}
+	before := &delivery{done: make(chan struct{})}
+	ahead, made := ask(before), make(chan struct{})
+	go func() {
+		defer close(made)
+		ahead.answer(ctx, request)
+	}()
+	for _, a := range held {
+		a.done()
+	}
+	close(before.done)
+	if <-made; !ahead.page {
+		t.Error("an answer ahead was not made again")
+	}
+	ahead.done()
+	if b.answers.booked != 0 || len(b.answers.byAddr) != 0 || len(b.answers.inFlight) != 0 {
+		t.Errorf("%d bytes are left", b.answers.booked)
+	}
+}
+
 // Room for an answer ahead is what nobody else needs: half of all, and never
 // more than an address may have. It is not waited for.
 func TestRoomAhead(t *testing.T) {

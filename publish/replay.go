@@ -22,6 +22,9 @@ func (a *asked) replay(ctx context.Context, r *wire.Request, q *question) (head 
 	if err != nil {
 		return nil, err
 	}
+	if err := a.fit(); err != nil {
+		return nil, err
+	}
 	h := wire.PageHead{
 		Type: wire.TypeReplayPage, ID: r.ID, Epoch: q.epoch,
 		Count: pg.count, First: got.First, Last: got.Last, Head: got.Head, Limited: got.Limited,

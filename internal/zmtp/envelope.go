@@ -45,17 +45,27 @@ func ReadMessage(c *Conn) ([][]byte, error) {
 // everything up to and with the first empty frame, nil where there is none;
 // WriteReply wants it back. The body is what follows, and may be empty. The
 // error is ErrOversize, with a valid envelope and the connection still
-// usable, for a request too large; with any other the connection is at its
-// end.
+// usable, for a request too large, and without one where that is the
+// envelope; with any other the connection is at its end.
 func ReadRequest(c *Conn) (envelope, body [][]byte, err error) {
 	frames, err := ReadMessage(c)
-	for i, f := range frames {
-		if len(f) == 0 {
-			return frames[:i+1], frames[i+1:], err
-		}
+	end := slices.IndexFunc(frames, func(f []byte) bool { return len(f) == 0 })
+	if end < 0 {
+		return nil, frames, err
 	}
-	return nil, frames, err
+	size := 0
+	for _, f := range frames[:end] {
+		size += len(f)
+	}
+	if size > maxEnvelope {
+		return nil, nil, ErrOversize
+	}
+	return frames[:end+1], frames[end+1:], err
 }
+
+// maxEnvelope bounds the bytes of an envelope, which stays in memory until
+// its answer was taken: 64 identities of the 255 bytes that they may have.
+const maxEnvelope = 64 * 255
 
 // WriteReply writes an answer behind the envelope of its request, as one
 // message, and flushes it.

@@ -27,11 +27,7 @@ func (c *Conn) Read() (Frame, error) {
 	for {
 		f, ok, err := c.next()
 		if err != nil {
-			c.readErr = err
-			c.ended(err)
-			c.in.r = c.in.w
-			c.release()
-			return Frame{}, err
+			return Frame{}, c.fail(err)
 		}
 		if c.midFrame.Load() != 0 {
 			c.midFrame.Store(0)
@@ -44,8 +40,8 @@ func (c *Conn) Read() (Frame, error) {
 
 // Await waits until something more has come, or nothing more will: the next
 // Read tells then what it is, and the error is a hint only. Unlike Read it
-// does not close the connection when the peer has ended its side. The body
-// that Read gave last is not valid any more.
+// does not close the connection when the peer has ended its side, also where
+// commands came last. The body that Read gave last is not valid any more.
 func (c *Conn) Await() error {
 	if c.readErr != nil {
 		return c.readErr
@@ -53,7 +49,28 @@ func (c *Conn) Await() error {
 	if c.in.body != nil {
 		c.giveBody()
 	}
-	return c.need(1)
+	for {
+		if err := c.need(1); err != nil {
+			return err
+		}
+		// Commands to a Pub connection may be for the program.
+		if c.role == Pub || c.in.bytes()[0]&flagCommand == 0 {
+			return nil
+		}
+		if _, _, err := c.next(); err != nil {
+			return c.fail(err)
+		}
+		c.midFrame.Store(0)
+	}
+}
+
+// fail keeps why reading ended, and lets go of everything.
+func (c *Conn) fail(err error) error {
+	c.readErr = err
+	c.ended(err)
+	c.in.r = c.in.w
+	c.release()
+	return err
 }
 
 // ended closes the connection after err ended reading, and keeps it as the
