@@ -212,6 +212,36 @@ func TestRefusingDisk(t *testing.T) {
 	wantWhole(t, db, 12)
 }
 
+// A file that could not be opened again while the log is full is opened by the
+// background work: no commit comes that would.
+func TestFileAwayWhileLogIsFull(t *testing.T) {
+	db := openTest(t, filepath.Join(t.TempDir(), "history.db"))
+	defer mustClose(t, db)
+	batch := make([]thing.Update, 8192)
+	for i := range batch {
+		batch[i] = update("a", i)
+	}
+	db.maintaining.Lock()
+	for !db.logFull() {
+		if _, err := db.Append(t.Context(), batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.writing.Lock()
+	db.layout.Lock()
+	err := db.file.close()
+	db.lastSynced, db.file = db.file.synced, nil
+	db.layout.Unlock()
+	db.writing.Unlock()
+	db.maintaining.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Append(t.Context(), batch); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.db")
 	db := openTest(t, path)

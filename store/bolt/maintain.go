@@ -91,6 +91,9 @@ const mostOwed = 3
 // round does what is due, the log first: a full one holds the input back. A
 // file too full for a segment is no reason not to make room in it.
 func (db *DB) round() error {
+	if err := db.mend(); err != nil {
+		return err
+	}
 	db.maint.owed = 0
 	for db.segmentDue() || db.maint.owed > 0 {
 		if db.segmentDue() {
@@ -131,8 +134,33 @@ func (db *DB) round() error {
 		}
 		db.giveRoom()
 	}
+	if db.checkpointStale() {
+		if err := db.checkpoint(); err != nil {
+			return err
+		}
+	}
 	db.suggestCompact()
 	return nil
+}
+
+// checkpointStale tells that bytes went since a checkpoint at the head. A
+// start that finds nothing behind its checkpoint takes what that says was lost
+// for exact, so it must say so soon, though no update comes.
+func (db *DB) checkpointStale() bool {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.maint.lostDirty && db.maint.checkpointAt == db.head
+}
+
+// mend opens the file anew where that failed before: commits do it too, but
+// none comes while the log is full.
+func (db *DB) mend() error {
+	db.writing.Lock()
+	defer db.writing.Unlock()
+	if db.file != nil {
+		return nil
+	}
+	return db.reopen(false)
 }
 
 // keepUp makes a segment if one is due: between the parts of what takes long,

@@ -40,12 +40,14 @@ func TestPlateau(t *testing.T) {
 	}
 	// Every segment says the truth about itself.
 	var live int64
+	db.maintaining.Lock() // counting is the background work's
 	for _, seg := range db.segments() {
 		if err := db.view(func(s *snapshot) error { return s.countLive(seg, s.firstKept()) }); err != nil {
 			t.Error(err)
 		}
 		live += seg.live.Load()
 	}
+	db.maintaining.Unlock()
 	counted := 0
 	if _, err := db.Read(t.Context(), store.Query{Tree: true}, func(*thing.Update) bool { counted++; return true }); err != nil {
 		t.Error(err)

@@ -1,0 +1,227 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"tbhist/store"
+	"tbhist/thing"
+)
+
+// turned is what a history ought to hold: of each Thing the newest that its
+// limits leave.
+type turned struct {
+	limits map[thing.Name]store.Limit
+	rings  map[thing.Name]*turnedRing
+	head   uint64
+}
+
+type turnedRing struct {
+	kept  []thing.Update
+	bytes int64
+	gone  []uint64 // seqs
+}
+
+func (m *turned) append(batch []thing.Update) {
+	for _, u := range batch {
+		r := m.rings[u.Name]
+		if r == nil {
+			r = &turnedRing{}
+			m.rings[u.Name] = r
+		}
+		m.head++
+		u.Seq, u.ThingSeq = m.head, uint64(len(r.gone)+len(r.kept)+1)
+		r.kept = append(r.kept, u)
+		r.bytes += int64(u.Size())
+		l := m.limits[u.Name]
+		for len(r.kept) > 1 && ((l.Count > 0 && int64(len(r.kept)) > l.Count) || (l.Bytes > 0 && r.bytes > l.Bytes)) {
+			r.bytes -= int64(r.kept[0].Size())
+			r.gone = append(r.gone, r.kept[0].Seq)
+			r.kept = r.kept[1:]
+		}
+	}
+}
+
+// want compares all that the history holds with the model.
+func (m *turned) want(t *testing.T, db *DB, when string) {
+	t.Helper()
+	held := make(map[uint64]*thing.Update)
+	gone := make(map[uint64]struct{})
+	for _, r := range m.rings {
+		for i := range r.kept {
+			held[r.kept[i].Seq] = &r.kept[i]
+		}
+		for _, seq := range r.gone {
+			gone[seq] = struct{}{}
+		}
+	}
+	s := db.State()
+	if s.Head != m.head || s.Updates != uint64(len(held)) || s.Things != len(m.rings) {
+		t.Errorf("%s: %d updates of %d Things up to %d, want %d of %d up to %d",
+			when, s.Updates, s.Things, s.Head, len(held), len(m.rings), m.head)
+	}
+	for _, after := range []uint64{0, m.head / 2, m.head - min(m.head, 40_000)} {
+		want, wantGone := 0, uint64(0)
+		for seq := range held {
+			if seq > after {
+				want++
+			}
+		}
+		for seq := range gone {
+			if seq > after {
+				wantGone++
+			}
+		}
+		q := store.Query{Tree: true, After: after}
+		got, wrong := 0, 0
+		last := after
+		var evicted uint64
+		for first := true; ; first = false {
+			page, err := db.Read(t.Context(), q, func(u *thing.Update) bool {
+				got++
+				w := held[u.Seq]
+				if w == nil || u.Seq <= last || w.Name != u.Name || w.ThingSeq != u.ThingSeq || string(w.Data) != string(u.Data) ||
+					string(w.Doc) != string(u.Doc) || w.TS != u.TS || w.Received != u.Received {
+					wrong++
+				}
+				last = u.Seq
+				return true
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first {
+				evicted = page.Evicted
+			}
+			if page.Next == nil {
+				break
+			}
+			q.Resume = page.Next
+		}
+		if got != want || wrong > 0 {
+			t.Errorf("%s: behind seq %d %d updates, %d of them wrong, want %d", when, after, got, wrong, want)
+		}
+		if evicted < wantGone {
+			t.Errorf("%s: behind seq %d %d are said to be evicted, %d are", when, after, evicted, wantGone)
+		}
+	}
+	wantIndexed(t, db)
+}
+
+// Rings of very different sizes turn, and the process is killed again and
+// again: each life holds exactly what the one before held.
+func TestTurnAndKill(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	prefixes := map[thing.Name]store.Limit{
+		"one": {Count: 1}, "few": {Count: 7}, "some": {Count: 130}, "many": {Count: 900},
+		"bytes": {Bytes: 5000}, "both": {Count: 900, Bytes: 40_000}, "all": {Count: store.Unlimited},
+	}
+	var rules []store.Rule
+	var names []thing.Name
+	m := &turned{limits: make(map[thing.Name]store.Limit), rings: make(map[thing.Name]*turnedRing)}
+	for prefix, l := range prefixes {
+		rules = append(rules, store.Rule{Prefix: prefix, Limit: l})
+		things := 40
+		if prefix == "all" {
+			things = 2
+		}
+		for i := range things {
+			name := thing.Name(fmt.Sprintf("%s.t%d", prefix, i))
+			names, m.limits[name] = append(names, name), l
+		}
+	}
+	path := filepath.Join(t.TempDir(), "history.db")
+	var db *DB
+	open := func() {
+		db = openTest(t, path, func(o *Options) { o.Rules, o.MaxDB, o.Grace = rules, 512<<20, 10*time.Second })
+	}
+	open()
+	n := 0
+	for life := range 4 {
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			tick := time.NewTicker(150 * time.Millisecond)
+			defer tick.Stop()
+			for faults := 0; life%2 == 1 && faults < 10; faults++ {
+				select {
+				case <-stop:
+					return
+				case <-tick.C:
+				}
+				// The file is taken away at any moment of a transaction.
+				db.layout.RLock()
+				f := db.file
+				db.layout.RUnlock()
+				if f != nil {
+					_ = f.os.Close()
+				}
+			}
+		}()
+		for end := n + 50_000 + rnd.IntN(40_000); n < end && !t.Failed(); {
+			batch := make([]thing.Update, 1+rnd.IntN(700))
+			for i := range batch {
+				n++
+				name := names[rnd.IntN(len(names))]
+				if rnd.IntN(3) > 0 {
+					name = names[min(rnd.IntN(len(names)), rnd.IntN(len(names)), rnd.IntN(len(names)))]
+				}
+				u := update(string(name), n)
+				switch rnd.IntN(30) {
+				case 0:
+					u.Doc = nil
+				case 1:
+					u.Doc = []byte(`"` + strings.Repeat("x", 600) + strconv.Itoa(n) + `"`)
+				case 2:
+					u.Data = []byte(`"` + strings.Repeat(strconv.Itoa(n), rnd.IntN(200)) + `"`)
+				}
+				batch[i] = u
+			}
+			m.append(batch)
+			if _, err := db.Append(t.Context(), batch); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if rnd.IntN(2) == 0 {
+			if err := db.Maintain(); err != nil && life%2 == 0 {
+				t.Error(err)
+			}
+		}
+		close(stop)
+		<-stopped
+		// The file as a kill leaves it.
+		db.writing.Lock()
+		killed := crashed(t, db)
+		db.writing.Unlock()
+		if life%2 == 0 {
+			m.want(t, db, fmt.Sprintf("life %d", life))
+		}
+		if err := db.Close(); err != nil && life%2 == 0 {
+			t.Error(err)
+		} else if errors.Is(err, store.ErrClosed) {
+			t.Error(err)
+		}
+		path = killed
+		open()
+		m.want(t, db, fmt.Sprintf("killed after life %d", life))
+		if t.Failed() {
+			break
+		}
+	}
+	mustClose(t, db)
+	open()
+	m.want(t, db, "closed and opened")
+	if err := db.Maintain(); err != nil {
+		t.Error(err)
+	}
+	m.want(t, db, "after maintenance")
+	mustClose(t, db)
+}
