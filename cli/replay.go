@@ -104,6 +104,10 @@ func (p *program) replayQuery(c *urfave.Context) (q *question, err error) {
 			*at = &t
 		}
 	}
+	if q.since != nil && q.until != nil && q.since.relative == q.until.relative &&
+		q.since.resolve(p.now()) >= q.until.resolve(p.now()) {
+		return q, usagef("nothing lies between: --since %s is not before --until %s", c.String("since"), c.String("until"))
+	}
 	if q.since != nil {
 		q.Since = q.since.bound()
 	}

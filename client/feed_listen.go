@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tbhist/internal/wire"
+	"tbhist/thing"
 )
 
 // listening is the state of one Feed.
@@ -142,6 +143,9 @@ func (l *listening) heard(m *wire.Message, more bool) error {
 	out := FeedMessage{More: more}
 	switch m.Kind {
 	case wire.KindUpdate:
+		if m.Update.Received == 0 { // an original broker does not tell
+			m.Update.Received = thing.MicrosOf(time.Now())
+		}
 		out.Updates = []Update{m.Update}
 		if out.Missed = l.missed(&m.Update); l.whole() {
 			l.told += out.Missed
@@ -165,6 +169,9 @@ func (l *listening) heard(m *wire.Message, more bool) error {
 		for _, e := range m.Snapshot.Entries {
 			if e.Update.Name == l.q.Name || !l.q.Alone && e.Update.Name.Under(l.q.Name) {
 				e.Update.Doc = e.Doc
+				if e.Update.Received == 0 {
+					e.Update.Received = thing.MicrosOfSeconds(e.Update.TS)
+				}
 				out.Updates = append(out.Updates, e.Update)
 			}
 		}

@@ -123,3 +123,30 @@ func TestFeedSilence(t *testing.T) {
 		t.Errorf("it ends with %v", err)
 	}
 }
+
+// An original broker sends neither heartbeats nor numbers; its first message
+// is met, and snapshots, which it always sends, keep the connection.
+func TestFeedOfOriginal(t *testing.T) {
+	live := []byte(`{"type": "thing_update", "ns": "shop", "data": 1, "ts": 2.5, "documentation_url": null}`)
+	for name, c := range map[string]struct{ first, want string }{
+		"an update":  {string(live), "0 0 down up 0 0"},
+		"a snapshot": {`{"type": "thing_snapshot", "ts": 2.5, "data": {}}`, "0 down up 0"},
+	} {
+		f := newFake(t, nil)
+		go func() {
+			f.awaitSubscribed(3)
+			f.publish([]byte(c.first))
+			f.awaitSubscribed(4) // of snapshots
+			f.publish(live)
+			f.cut()
+			f.awaitSubscribed(7)
+			f.publish([]byte(c.first), live)
+		}()
+		if got := heard(t, f, FeedQuery{Name: "shop"}, len(strings.Fields(c.want))); got != c.want {
+			t.Errorf("%s: got %s, want %s", name, got, c.want)
+		}
+		if got := f.awaitSubscribed(4)[3]; got != wire.SnapshotPrefix {
+			t.Errorf("%s: subscribed to %q at last", name, got)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,6 +53,9 @@ const (
 // Run takes updates from all sources, each connected again whenever it is
 // lost, until ctx ends. The error then is that of ctx.
 func (b *Thingsbus) Run(ctx context.Context) error {
+	if slices.Contains(b.Sources, b.Target.URL()) {
+		return fmt.Errorf("%s is both read from and sent to: every update would be there twice", b.Target.URL())
+	}
 	var running sync.WaitGroup
 	defer running.Wait()
 	for _, source := range b.Sources {
