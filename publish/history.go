@@ -57,6 +57,9 @@ func (p *Publisher) ServeHistory(ctx context.Context, c *zmtp.Conn) {
 type delivery struct {
 	done chan struct{} // closed when it is over
 	err  error
+	// booked tells that it took room, so that it is cut off when others need
+	// that.
+	booked bool
 }
 
 // wait waits until the answer was written or could not be; nil is no answer.
@@ -71,8 +74,8 @@ func (d *delivery) wait() error {
 // deliver writes the answer and gives back what it took, while the next is
 // made.
 func (a *asked) deliver(c *zmtp.Conn, envelope [][]byte, frame []byte) *delivery {
-	d := &delivery{done: make(chan struct{})}
-	if a.room != nil {
+	d := &delivery{done: make(chan struct{}), booked: a.room != nil}
+	if d.booked {
 		a.p.answers.sending(a.room)
 	}
 	go func() {
@@ -177,7 +180,9 @@ func (a *asked) fit() error {
 
 // turn waits until a page of so many bytes may be read for this request.
 func (a *asked) turn(ctx context.Context, bytes int) (done func(), err error) {
-	if a.before != nil {
+	// Not behind an answer that is never cut off: this one would hold its room
+	// for as long as that is taken.
+	if a.before != nil && a.before.booked {
 		a.room = a.p.answers.takeAhead(a.addr, bytes+a.bytes, a.close)
 		a.ahead = a.room != nil
 	}

@@ -47,7 +47,8 @@ if [[ ! -x $dir/prometheus ]]; then
 		mv usr/bin/prometheus "$dir/prometheus"
 	fi
 fi
-"$dir/prometheus" --version 2>&1 | head -1
+version=$("$dir/prometheus" --version 2>&1)
+echo "${version%%$'\n'*}"
 
 if [[ ! -x $dir/mosquitto/mosquitto ]]; then
 	mkdir -p "$dir/mosquitto/lib"
@@ -68,4 +69,7 @@ if [[ ! -x $dir/mosquitto/mosquitto ]]; then
 		mv usr/bin/mosquitto_passwd usr/sbin/mosquitto "$dir/mosquitto/"
 	fi
 fi
-LD_LIBRARY_PATH=$dir/mosquitto/lib "$dir/mosquitto/mosquitto" -h | head -1
+# Its help ends with an error; that it can be read tells that all libraries are there.
+help=$(LD_LIBRARY_PATH=$dir/mosquitto/lib "$dir/mosquitto/mosquitto" -h 2>&1) || true
+echo "${help%%$'\n'*}"
+[[ $help == mosquitto\ version* ]]

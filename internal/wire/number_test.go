@@ -43,7 +43,7 @@ func TestAppendTSIsShortest(t *testing.T) {
 		checkTS(t, -ts)
 		checkTS(t, math.Nextafter(ts, 1e300))
 		checkTS(t, math.Float64frombits(rnd.Uint64()))
-		checkTS(t, float64(rnd.IntN(1<<32))+rnd.Float64())
+		checkTS(t, float64(rnd.Uint32())+rnd.Float64())
 	}
 }
 
