@@ -60,6 +60,7 @@ if [[ ! -x $dir/mosquitto/mosquitto ]]; then
 		ln -sf "$(command -v mosquitto_passwd)" "$dir/mosquitto/mosquitto_passwd"
 	else
 		echo "taking the mosquitto program from Debian's package into $dir/mosquitto"
+		apt-cache show mosquitto >/dev/null 2>&1 || apt-get update -qq
 		missing=()
 		for library in $(apt-cache depends mosquitto | sed -n 's/^ *Depends: \(lib.*\)/\1/p'); do
 			dpkg-query -W "$library" >/dev/null 2>&1 || missing+=("$library")
