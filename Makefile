@@ -1,6 +1,6 @@
 # What is run often. .ci/run is all of it, as it must pass.
 
-.PHONY: build test short race lint proof follow ci
+.PHONY: build test short race lint proof follow plateau ci
 
 build: ## the program, into ./tbhist
 	go build .
@@ -23,6 +23,9 @@ proof: ## against libzmq, thingsbus 0.2.1 and Prometheus
 
 follow: ## followers through kills, cuts and pauses, 20 rounds of it
 	TBHIST_FOLLOW_ROUNDS=20 go test -tags proof -count=1 -v -timeout 60m -run TestFollow ./internal/proof
+
+plateau: ## forty turns of all rings: the file comes to rest
+	TBHIST_TURNS=40 go test -count=1 -v -timeout 20m -run TestPlateauRests ./store/bolt
 
 ci:
 	bash .ci/run

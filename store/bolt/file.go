@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"tbhist/internal/failpoint"
 	"tbhist/store"
 )
 
@@ -33,8 +34,13 @@ const lockWait = time.Second
 // openFile opens or makes the file.
 func openFile(path string, maxDB int64) (*file, error) {
 	o := &bbolt.Options{
-		Timeout:      lockWait,
-		FreelistType: bbolt.FreelistMapType,
+		Timeout: lockWait,
+		// It takes the first free pages of the file, and so keeps large runs
+		// of them whole. The map takes any run: the freelist itself, which each
+		// commit writes into pages that follow one another, soon finds none,
+		// and the file grows, the freelist with it, without end (measured:
+		// 46 MiB to 337 MiB and on, docs/PERFORMANCE.md).
+		FreelistType: bbolt.FreelistArrayType,
 		PageSize:     pageSize,
 		MaxSize:      int(maxDB),
 	}
@@ -178,6 +184,7 @@ func (db *DB) reopen(layoutHeld bool) error {
 	if err := restoreMeta(db.path, db.lastSynced); err != nil {
 		return err
 	}
+	failpoint.Hit("reopen.meta")
 	f, err := openFile(db.path, db.o.MaxDB)
 	if err != nil {
 		return err
@@ -229,6 +236,7 @@ func restoreMeta(path string, synced uint64) error {
 	if _, err := f.WriteAt(pages[good][:], int64(newer)*pageSize); err != nil {
 		return err
 	}
+	failpoint.Hit("reopen.write")
 	// If the disk refuses this too, the page cache has it at least; the next
 	// commit writes the place anew.
 	_ = f.Sync()

@@ -1,12 +1,52 @@
 package bolt
 
 import (
+	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"tbhist/store"
 	"tbhist/thing"
 )
+
+// While rings turn for long, the file comes to rest: the second half of the
+// turns adds no more than one step of growing and one segment. TBHIST_TURNS=40
+// is what shows a file whose free pages go to pieces (docs/PERFORMANCE.md).
+func TestPlateauRests(t *testing.T) {
+	const things, ring = 1000, 1000
+	turns := 2
+	if s := os.Getenv("TBHIST_TURNS"); s != "" {
+		var err error
+		if turns, err = strconv.Atoi(s); err != nil {
+			t.Fatalf("TBHIST_TURNS=%s: %v", s, err)
+		}
+	}
+	db := openTest(t, filepath.Join(t.TempDir(), "history.db"), func(o *Options) {
+		o.Rules = []store.Rule{{Limit: store.Limit{Count: ring}}}
+	})
+	defer func() { _ = db.Close() }()
+	w := newWorkload(things, 4096)
+	var half int64
+	for turn := 1; turn <= turns; turn++ {
+		for w.n < things*ring*turn {
+			if _, err := db.Append(t.Context(), w.next()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		st := db.Stats()
+		t.Logf("turn %d: file %d KiB, in use %d KiB", turn, st.FileBytes>>10, (st.FileBytes-st.FreePages*pageSize)>>10)
+		if turn == turns/2 {
+			half = st.FileBytes
+		}
+	}
+	// Two turns do not fill and rewrite all: then the bound is what is due.
+	if st := db.Stats(); turns > 10 && st.FileBytes > half+4<<20 {
+		t.Errorf("the file has %d KiB, %d KiB after half of the turns", st.FileBytes>>10, half>>10)
+	} else if used := st.FileBytes - st.FreePages*pageSize; st.FileBytes > used*3/2+16<<20 {
+		t.Errorf("the file has %d bytes with %d in use", st.FileBytes, used)
+	}
+}
 
 // While rings turn, the file keeps its size: ten turns may not leave it above
 // one and a half times what is in use plus 16 MiB, and what is in use follows
