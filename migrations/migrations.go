@@ -8,14 +8,15 @@
 // Current by one, add a Step from the old version at the end of steps, and
 // put a real file of the old version, written by the last release, into
 // testdata. A step copies from the old file into a new one and never writes
-// to the old; the caller runs the steps that Steps names one after another,
-// each into a file beside the history, syncs the last and renames it over
-// the history. A crash at any point leaves the old file whole.
+// to the old; Run carries the steps out one after another, each into a file
+// beside the history, and puts the last in its place. A crash at any point
+// leaves the old file whole, and Run may be called again.
 //
 // Version 1 is the first, so there is no step yet.
 package migrations
 
 import (
+	"context"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -34,8 +35,10 @@ const implausible = 1 << 16
 type Step struct {
 	From, To uint32
 	// Run copies everything in src, a history of version From, into dst, an
-	// empty file, as version To. src is open for reading only.
-	Run func(src, dst *bbolt.DB) error
+	// empty file, as version To. src is open for reading only. It ends with
+	// the context's error soon after that ends. progress is to be told how
+	// many bytes are done of about how many.
+	Run func(ctx context.Context, src, dst *bbolt.DB, progress func(done, total int64)) error
 }
 
 // steps are in the order of From; each begins where the one before ended,

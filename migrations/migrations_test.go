@@ -1,6 +1,7 @@
 package migrations
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -71,7 +72,7 @@ func TestStepsAreAChain(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	run := func(_, _ *bbolt.DB) error { return nil }
+	run := func(context.Context, *bbolt.DB, *bbolt.DB, func(done, total int64)) error { return nil }
 	chain := []Step{{1, 2, run}, {2, 4, run}, {4, 5, run}}
 	for found, want := range map[uint32][]uint32{1: {1, 2, 4}, 2: {2, 4}, 4: {4}, 5: {}} {
 		path, err := plan(chain, found, 5)

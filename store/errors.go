@@ -18,6 +18,9 @@ var (
 	ErrLocked = errors.New("in use by another process")
 	// ErrNotHistory: the file is not a history of this program.
 	ErrNotHistory = errors.New("not a tbhist history")
+	// ErrDamaged: so much of the history is damaged that nothing can be told
+	// of what is left. A backup is needed.
+	ErrDamaged = errors.New("the history is damaged")
 )
 
 // CorruptionError is damage found in a history: what it holds there is set

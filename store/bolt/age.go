@@ -27,6 +27,14 @@ const (
 // was received before it has no age that could be told.
 var plausible = thing.MicrosOf(time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC))
 
+// ahead is by how much what was received may be later than now. What is later
+// still was received while the clock was wrong, and has no age either, or it
+// would keep a ring from ever growing old: by less, time heals it.
+const ahead = 24 * time.Hour
+
+// born is when the process began, for what is measured from.
+var born = time.Now()
+
 // clock watches the wall clock against the monotonic one.
 type clock struct {
 	wall, mono    time.Time
@@ -67,15 +75,7 @@ func (db *DB) ageOut() error {
 	if !trusted {
 		return nil
 	}
-	cutoffs := make([]thing.Micros, len(ages)) // by rule
-	for i, age := range ages {
-		if age > 0 {
-			cutoffs[i] = thing.MicrosOf(now.Add(-age))
-		} else {
-			cutoffs[i] = math.MinInt64
-		}
-	}
-	p := &agePass{now: thing.MicrosOf(now), ages: ages, cutoffs: cutoffs}
+	p := newAgePass(now, ages)
 	if err := db.viewWith(true, p.run); err != nil {
 		return err
 	}
@@ -133,17 +133,33 @@ func (db *DB) reportTrust(trusted bool) {
 // agePass is one look at the whole history for what is too old.
 type agePass struct {
 	now     thing.Micros
+	latest  thing.Micros    // that can be true of what was received
 	ages    []time.Duration // by rule, as are
 	cutoffs []thing.Micros
 	rings   []*ring
 	// By Thing id: next is the first thing_seq that stays, probe the next
-	// one to look at. They differ behind updates that were stamped before
-	// clocks were set: such a one has no age of its own, and goes when
+	// one to look at. They differ behind updates that were stamped by clocks
+	// that were not set: such a one has no age of its own, and goes when
 	// something behind it does.
 	next, probe []uint64
 	// passedOver tells that something was not looked at since nothing of it
 	// goes: what lies behind it may wait for that.
 	passedOver bool
+}
+
+func newAgePass(now time.Time, ages []time.Duration) *agePass {
+	p := &agePass{
+		now: thing.MicrosOf(now), latest: thing.MicrosOf(now.Add(ahead)),
+		ages: ages, cutoffs: make([]thing.Micros, len(ages)),
+	}
+	for i, age := range ages {
+		if age > 0 {
+			p.cutoffs[i] = thing.MicrosOf(now.Add(-age))
+		} else {
+			p.cutoffs[i] = math.MinInt64
+		}
+	}
+	return p
 }
 
 // blocked as a probe: an update that is young enough came.
@@ -160,15 +176,19 @@ func (p *agePass) run(s *snapshot) error {
 			oldest, newest = min(oldest, p.cutoffs[r.ageRule]), max(newest, p.cutoffs[r.ageRule])
 		}
 	}
+	until := p.until(s, newest)
 	// Segments that are too old by every rule need their index alone. They
 	// are looked at in their turn: a Thing's updates go in their order.
 	var e chunkEntry
 	return s.units(0, func(u *unit) (enter, more bool) {
-		if u.span.minReceived >= newest || (u.segment != nil && !p.due(s, u.segment)) {
+		if u.first > until {
+			return false, false
+		}
+		if u.span.minReceived >= newest && u.span.maxReceived <= p.latest || (u.segment != nil && !p.due(s, u.segment)) {
 			p.passedOver = true
 			return false, true
 		}
-		if u.span.maxReceived >= oldest || u.span.minReceived < plausible || u.segment == nil {
+		if u.span.maxReceived >= oldest || p.misdated(u.span.minReceived) || u.segment == nil {
 			return true, true
 		}
 		err := s.eachIndexed(s.tx, u.segment, nil, &e, func(e *chunkEntry) bool {
@@ -188,7 +208,7 @@ func (p *agePass) run(s *snapshot) error {
 			return true // not the Thing's oldest that is left
 		}
 		switch {
-		case e.received < plausible:
+		case p.misdated(e.received):
 			p.probe[e.id] = e.thingSeq + 1
 		case e.received < p.cutoffs[r.ageRule]:
 			p.probe[e.id] = e.thingSeq + 1
@@ -200,17 +220,42 @@ func (p *agePass) run(s *snapshot) error {
 	})
 }
 
+// until gives the seq behind which nothing was received before the newest of
+// the cutoffs, by a clock that was set: nothing before it goes for the sake of
+// what is there. Under a clock that is behind, that is the whole history.
+func (p *agePass) until(s *snapshot, newest thing.Micros) uint64 {
+	mayGo := func(u *unit) bool { return u.span.minReceived < newest && u.span.maxReceived >= plausible }
+	for i := len(s.records) - 1; i >= 0; i-- {
+		if mayGo(&s.records[i].unit) {
+			return s.records[i].last
+		}
+	}
+	for i := len(s.segs) - 1; i >= 0; i-- {
+		if mayGo(&s.segs[i].unit) {
+			return s.segs[i].last
+		}
+	}
+	return 0
+}
+
 // reaches tells whether nothing that is there lies between a Thing's probe
 // and an update of it: what damage took holds nothing back.
 func (p *agePass) reaches(id uint32, thingSeq uint64) bool {
 	return p.probe[id] >= thingSeq || !p.passedOver
 }
 
+// misdated tells whether what was received then was received while the clock
+// was wrong.
+func (p *agePass) misdated(received thing.Micros) bool {
+	return received < plausible || received > p.latest
+}
+
 // due tells whether anything of a segment may be old enough to go, from its
 // index alone; between a short limit and a long one there may be all of a
 // history that is not.
 func (p *agePass) due(s *snapshot, seg *segment) bool {
-	if p.now <= seg.ageDue {
+	misdated := p.misdated(seg.span.minReceived) || p.misdated(seg.span.maxReceived)
+	if p.now <= seg.ageDue && (!misdated || seg.ageDue == math.MaxInt64) {
 		return false
 	}
 	due, any := thing.Micros(math.MaxInt64), false
@@ -220,8 +265,8 @@ func (p *agePass) due(s *snapshot, seg *segment) bool {
 		if r == nil || r.ageRule < 0 || r.fk.Load() > e.last() {
 			return true
 		}
-		if seg.span.minReceived < plausible {
-			due = 0
+		if misdated {
+			due = math.MinInt64
 		} else {
 			due = min(due, seg.span.minReceived+thing.Micros(p.ages[r.ageRule].Microseconds()))
 		}
@@ -259,7 +304,7 @@ func (db *DB) putAged(tx *bbolt.Tx) error {
 	db.mu.RLock()
 	var last uint32
 	for id, r := range db.rings {
-		if r != nil && (r.ageRule >= 0 || r.forced) && r.fk.Load() > 1 {
+		if r != nil && !r.gone() && (r.ageRule >= 0 || r.forced) && r.fk.Load() > 1 {
 			raw = binary.AppendUvarint(raw, uint64(uint32(id)-last))
 			raw = binary.AppendUvarint(raw, r.fk.Load())
 			last = uint32(id)

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"tbhist/internal/failpoint"
 	"tbhist/internal/wire"
 	"tbhist/metrics"
 	"tbhist/store"
@@ -67,11 +68,12 @@ func (db *DB) Append(ctx context.Context, batch []thing.Update) ([]thing.Update,
 	}
 	began := time.Now()
 	db.stageBatch(batch)
-	if err := db.commitStaged(ctx); err != nil {
+	if err := db.commit(ctx, db.putStaged); err != nil {
 		db.unstage(batch)
 		clear(db.stage.entries)
 		return nil, err
 	}
+	failpoint.Hit("append.after")
 	db.applyStaged(batch)
 	clear(db.stage.entries) // they point into the batch
 	db.stage.trim()
@@ -91,8 +93,14 @@ func (db *DB) logFull() bool {
 // 16 MiB, less in a small file.
 func (db *DB) segmentBytes() int64 { return min(segmentRaw, db.o.MaxDB/16) }
 
+// logDue tells whether the log should become a segment: earlier where room is
+// short, since what was evicted of it takes as much as what was not.
 func (db *DB) logDue() bool {
-	return db.logged.count >= segmentTarget || db.logged.bytes >= db.segmentBytes()
+	share := 1
+	if db.isCramped() {
+		share = 8
+	}
+	return db.logged.count >= segmentTarget/share || db.logged.bytes >= db.segmentBytes()/int64(share)
 }
 
 // awaitRoom holds the input back while the log is full, or the file nearly:
@@ -133,10 +141,10 @@ func (db *DB) canGive() bool {
 	return !db.stuck.Load() && (f == nil || time.Since(f.since) <= db.o.Grace)
 }
 
-// nearlyFull tells whether the file is so large that background work should
-// come first.
+// nearlyFull tells whether the file is so large, or the disk so full, that
+// background work should come first.
 func (db *DB) nearlyFull() bool {
-	return db.usedBytes() > fullAbove.bytes(db)
+	return db.usedBytes() > fullAbove.bytes(db) || db.isFull()
 }
 
 func (db *DB) nudge() {
@@ -245,26 +253,31 @@ func (db *DB) encodeStaged() {
 	}
 }
 
-// commitStaged writes the staged batch, trying again for the grace. The
-// outcome is known when it returns.
-func (db *DB) commitStaged(ctx context.Context) error {
+// commit runs a write transaction, trying again for the grace. The outcome is
+// known when it returns. Under appending.
+func (db *DB) commit(ctx context.Context, fn func(*bbolt.Tx) error) error {
 	deadline := time.Now().Add(db.o.Grace)
 	said := false
 	for {
 		db.writing.Lock()
-		err := db.update(false, db.putStaged)
+		err := db.update(false, fn)
 		db.writing.Unlock()
-		db.tried.Store(time.Now().UnixMilli())
+		db.tried.Store(int64(time.Since(born)))
 		if err == nil {
 			db.setDegraded(nil)
 			return nil
 		}
 		db.metrics.CommitErrors.Inc()
+		var noRoom *noRoomError
+		full := errors.As(err, &noRoom)
 		if errors.Is(err, berrors.ErrMaxSizeReached) {
+			full = true
 			err = fmt.Errorf("the history file is as large as --max-db allows: %w", err)
+		}
+		if full {
+			db.nudge()
 			if db.canGive() {
 				deadline = time.Now().Add(db.o.Grace) // no refusal: the input waits
-				db.nudge()
 			}
 		}
 		if db.degraded.Load() != nil || !time.Now().Before(deadline) {
@@ -297,12 +310,15 @@ func (db *DB) notKept() error {
 // probe tries a commit while the disk refuses and nothing comes in that
 // would: a small one, so it speaks only where no update does.
 func (db *DB) probe() {
-	if db.stuck.Load() || time.Since(time.UnixMilli(db.tried.Load())) < probeAfter {
+	if db.stuck.Load() && !db.isFull() || time.Since(born)-time.Duration(db.tried.Load()) < probeAfter {
 		return
 	}
 	db.writing.Lock()
 	defer db.writing.Unlock()
 	err := db.update(false, func(tx *bbolt.Tx) error {
+		if err := db.demandRoom(tx, db.space.wanted.Load()); err != nil {
+			return err
+		}
 		meta := tx.Bucket(bucketMeta)
 		return meta.Put(keyHead, bytes.Clone(meta.Get(keyHead)))
 	})
@@ -331,6 +347,9 @@ func (db *DB) setDegraded(err error) {
 // putStaged is the transaction of one batch.
 func (db *DB) putStaged(tx *bbolt.Tx) error {
 	s := &db.stage
+	if err := db.demandRoom(tx, db.stagedPages()); err != nil {
+		return err
+	}
 	meta := tx.Bucket(bucketMeta)
 	if len(s.fresh)+len(s.docs) > 0 {
 		if err := db.putNames(tx, s); err != nil {
@@ -344,6 +363,7 @@ func (db *DB) putStaged(tx *bbolt.Tx) error {
 		}
 	}
 	head := s.entries[len(s.entries)-1].seq
+	failpoint.Hit("append.commit")
 	return meta.Put(keyHead, sealed(binary.BigEndian.AppendUint64(make([]byte, 0, 12), head)))
 }
 

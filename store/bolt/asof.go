@@ -26,7 +26,7 @@ func (db *DB) AsOf(ctx context.Context, q store.AsOf, yield func(*store.PastEntr
 		head = s.head
 		var rings []*ring
 		for _, r := range s.rings {
-			if r == nil || (r.name != q.Name && (!q.Tree || !r.name.Under(q.Name))) ||
+			if r == nil || r.gone() || (r.name != q.Name && (!q.Tree || !r.name.Under(q.Name))) ||
 				(q.After != nil && r.name <= *q.After) {
 				continue
 			}
@@ -47,6 +47,8 @@ func (db *DB) AsOf(ctx context.Context, q store.AsOf, yield func(*store.PastEntr
 			for _, r := range part {
 				e, ok := found[r.id]
 				switch {
+				case r.gone():
+					continue // meanwhile
 				case ok:
 				case r.fk.Load() > 1:
 					e = &store.PastEntry{Unknown: true, Update: thing.Update{Name: r.name}}

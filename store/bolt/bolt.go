@@ -44,6 +44,10 @@ type Options struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 
+	// mostBuried is of how many forgotten Things it is remembered what they had,
+	// for answers that count what is evicted: 100,000 unless a test makes it
+	// small. Of older ones the id alone stays.
+	mostBuried int
 	// readBudget is store.ReadBudget unless a test makes it small.
 	readBudget int64
 	// lazyAge leaves limits by age to Maintain, for tests whose clock jumps.
@@ -73,6 +77,7 @@ type DB struct {
 	// appending: one Append at a time.
 	appending sync.Mutex
 	stage     stage
+	buried    []uint32 // ids of forgotten Things that have a ring, in the order of forgetting
 	// maintaining: one round of background work at a time.
 	maintaining sync.Mutex
 	maint       maintenance
@@ -88,13 +93,18 @@ type DB struct {
 	file   *file // nil while it could not be opened anew
 	// lastSynced is file.synced, while there is no file.
 	lastSynced uint64
+	mending    mending
+	space      space
 	closed     bool
 
 	// mu guards what follows. The slices are appended to or replaced, never
 	// written into, so that a copied header stays a view of its moment.
-	mu      sync.RWMutex
-	names   map[thing.Name]*ring
-	rings   []*ring // by Thing id; nil for an id without one
+	mu    sync.RWMutex
+	names map[thing.Name]*ring
+	rings []*ring // by Thing id; nil for an id without one
+	// dead are the ids of forgotten Things with what is known of them, nil for
+	// nothing: during a start alone.
+	dead    map[uint32]*grave
 	docs    docTable
 	segs    []*segment
 	records []*logRecord
@@ -107,15 +117,24 @@ type DB struct {
 	evicted  atomic.Uint64 // updates evicted, ever
 	degraded atomic.Pointer[string]
 	nextTry  time.Time // while degraded; under appending
-	// tried is when a batch was last tried to commit, in Unix milliseconds.
+	// tried is when a batch was last tried to commit, in nanoseconds since
+	// born, which no clock that is set can move.
 	tried atomic.Int64
 	// failing is since when background work fails, nil while it does not.
 	failing atomic.Pointer[failure]
 	// stuck tells that background work found nothing more to give back of a
 	// nearly full file.
 	stuck atomic.Bool
+	// suspect tells that every page of the file is to be looked at when it is
+	// opened next; inspected is when that was asked for last, in Unix seconds.
+	suspect   atomic.Bool
+	inspected atomic.Int64
 
 	closeBegun atomic.Bool
+
+	// backing tells that a backup is being taken; pin is what it holds back.
+	backing atomic.Bool
+	pin     atomic.Pointer[pin]
 
 	closing  chan struct{}
 	wake     chan struct{} // the log grew to a segment
@@ -129,6 +148,11 @@ var _ store.Store = (*DB)(nil)
 // its background work; Close ends both. Errors: store.ErrLocked,
 // store.ErrNotHistory, a *migrations.NewerError, or what the system says.
 func Open(path string, o Options) (*DB, error) {
+	return openBy(path, o, (*DB).recover)
+}
+
+// openBy is Open by recover.
+func openBy(path string, o Options, recover func(*DB) error) (*DB, error) {
 	if o.MaxDB == 0 {
 		o.MaxDB = DefaultMaxDB
 	}
@@ -142,7 +166,7 @@ func Open(path string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.opening(db.recover); err != nil {
+	if err := db.opening(func() error { return recover(db) }); err != nil {
 		return nil, err
 	}
 	go db.maintain()
@@ -153,6 +177,9 @@ func Open(path string, o Options) (*DB, error) {
 func newDB(path string, o Options) (*DB, error) {
 	if o.Grace == 0 {
 		o.Grace = 2 * time.Second
+	}
+	if o.mostBuried == 0 {
+		o.mostBuried = 100_000
 	}
 	if o.readBudget == 0 {
 		o.readBudget = store.ReadBudget
@@ -183,7 +210,7 @@ func newDB(path string, o Options) (*DB, error) {
 		room:     make(chan struct{}, 1),
 		finished: make(chan struct{}),
 	}
-	db.readers.New = func() any { return &reader{codecs: codecs} }
+	db.readers.New = func() any { return &reader{codecs: codecs, report: db.damage} }
 	return db, nil
 }
 
@@ -196,6 +223,7 @@ func (db *DB) opening(recover func() error) error {
 	if db.file != nil {
 		err = errors.Join(err, db.file.close())
 	}
+	db.mending.letGo()
 	db.codecs.close()
 	return err
 }
@@ -238,7 +266,7 @@ func (db *DB) Latest(yield func(u *thing.Update, doc []byte) bool) error {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
 	for _, r := range db.rings {
-		if r == nil || r.head == 0 {
+		if r == nil || r.head == 0 || r.gone() {
 			continue
 		}
 		u := r.latest.update(r)
@@ -282,6 +310,7 @@ func (db *DB) Close() error {
 		err = db.file.close()
 		db.file = nil
 	}
+	db.mending.letGo()
 	db.codecs.close()
 	if err != nil {
 		return fmt.Errorf("closing the history %s: %w", db.path, err)
@@ -302,4 +331,10 @@ func (db *DB) isClosing(ctx context.Context) error {
 }
 
 // limitsOf fills in which limits hold for a ring.
-func (db *DB) limitsOf(r *ring) { r.limit, r.ageRule = db.rules.For(r.name) }
+func (db *DB) limitsOf(r *ring) {
+	if r.gone() {
+		r.limit, r.ageRule = store.Limit{}, -1
+		return
+	}
+	r.limit, r.ageRule = db.rules.For(r.name)
+}

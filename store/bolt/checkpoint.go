@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"tbhist/internal/failpoint"
 	"tbhist/thing"
 )
 
@@ -92,16 +93,14 @@ func (db *DB) checkpoint() (err error) {
 			if err := flush(nil); err != nil {
 				return err
 			}
+			failpoint.Hit("checkpoint.part")
 		}
 		db.keepUp()
 	}
 	err = flush(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketCheckpoint)
 		total := written + uint32(len(parts))
-		head := []byte{checkpointVersion}
-		head = binary.AppendUvarint(head, uint64(total))
-		head = binary.AppendUvarint(head, uint64(things))
-		head = binary.AppendUvarint(head, db.evicted.Load())
+		head := checkpointHead(total, uint64(things), db.evicted.Load())
 		key := subKey(seq, 0)
 		// Older checkpoints, and parts of this seq beyond the last, go.
 		if err := errors.Join(
@@ -111,13 +110,23 @@ func (db *DB) checkpoint() (err error) {
 		); err != nil {
 			return err
 		}
+		failpoint.Hit("checkpoint.last")
 		return db.putLimits(tx)
 	})
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("checkpoint.after")
 	db.maint.checkpointAt = seq
 	return nil
+}
+
+// checkpointHead encodes part 0.
+func checkpointHead(parts uint32, things, evicted uint64) []byte {
+	head := []byte{checkpointVersion}
+	head = binary.AppendUvarint(head, uint64(parts))
+	head = binary.AppendUvarint(head, things)
+	return binary.AppendUvarint(head, evicted)
 }
 
 // appendPart encodes rings from next on until the part is full. Under evicting and mu.
@@ -125,7 +134,7 @@ func (db *DB) appendPart(dst []byte, rings []*ring, next int) (part []byte, n, e
 	var body []byte
 	for ; next < len(rings) && len(body) < partRaw; next++ {
 		r := rings[next]
-		if r == nil || r.head == 0 || db.rings[next] != r {
+		if r == nil || r.head == 0 || r.gone() || db.rings[next] != r {
 			continue
 		}
 		n++
@@ -201,6 +210,9 @@ func (db *DB) loadCheckpoint(tx *bbolt.Tx, r *reader) (uint64, error) {
 		loaded, err := db.loadCheckpointAt(r, c, seqs[i])
 		if err == nil {
 			for _, l := range loaded {
+				if db.isDead(l.id) {
+					continue
+				}
 				l.into(db.ringOf(l.id)) // a name that is lost is no reason to forget the rest
 			}
 			db.maint.checkpointAt = seqs[i]

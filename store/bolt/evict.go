@@ -91,7 +91,7 @@ func (db *DB) refillSizes(r *ring) (from uint64) {
 			if seg.count == 0 || seg.last < r.sizesFrom {
 				continue
 			}
-			err := s.eachIndexed(s.tx, seg, sel, &e, func(e *chunkEntry) bool {
+			err := s.eachSized(seg, sel, &e, func(e *chunkEntry) bool {
 				if fk <= e.last() {
 					from = max(fk, e.first)
 					sizes := e.sizes[from-e.first:]

@@ -100,10 +100,10 @@ func (r *reading) stillThere(sel *selection, yield func(*entry)) error {
 			continue
 		}
 		var err error
-		if wanted, err = r.deadBlocks(seg, sel, wanted); err != nil || len(wanted) == 0 {
-			if err != nil {
-				r.damage(err)
-			}
+		if wanted, err = r.deadBlocks(seg, sel, wanted); err != nil {
+			r.damage(err)
+		}
+		if len(wanted) == 0 {
 			continue
 		}
 		table, err := r.loadBlocks(r.tx, seg, nil)

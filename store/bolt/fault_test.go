@@ -140,6 +140,7 @@ func TestCommitThatMayHaveHappened(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		db.mending.look = true
 		if err := db.reopen(false); err != nil {
 			t.Fatal(err)
 		}

@@ -26,13 +26,26 @@ type file struct {
 	synced uint64
 	// broken is set by a panic: the state of bbolt's locks is unknown then.
 	broken bool
+	// found is what was wrong with the file's pages when it was opened, and was
+	// set aside.
+	found []error
+	// mended tells that a transaction of its own made pages whole.
+	mended bool
 }
 
 // lockWait is how long opening waits for another process to let go.
 const lockWait = time.Second
 
 // openFile opens or makes the file.
-func openFile(path string, maxDB int64) (*file, error) {
+func openFile(path string, maxDB int64) (*file, error) { return openFileAs(path, maxDB, inspectStart) }
+
+// openFileAs is openFile with another look at the pages.
+func openFileAs(path string, maxDB int64, how inspection) (*file, error) {
+	return openFileWith(path, optionsFor(maxDB), how)
+}
+
+// optionsFor gives bbolt's options for a file that is written to.
+func optionsFor(maxDB int64) *bbolt.Options {
 	o := &bbolt.Options{
 		Timeout: lockWait,
 		// It takes the first free pages of the file, and so keeps large runs
@@ -47,14 +60,25 @@ func openFile(path string, maxDB int64) (*file, error) {
 	if math.MaxInt > math.MaxInt32 && mapsSparse {
 		o.InitialMmapSize = int(maxDB)
 	}
-	return openFileWith(path, o)
+	return o
 }
 
-func openFileWith(path string, o *bbolt.Options) (*file, error) {
+func openFileWith(path string, o *bbolt.Options, how inspection) (*file, error) {
 	f := &file{}
+	open := o.OpenFile
+	if open == nil {
+		open = os.OpenFile
+	}
 	o.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
 		var err error
-		f.os, err = os.OpenFile(name, flag, mode)
+		if f.os, err = open(name, flag, mode); err != nil {
+			f.os = nil
+			return nil, err
+		}
+		if err = f.inspect(how, o.Timeout); err != nil {
+			err = errors.Join(fmt.Errorf("%s: %w", path, err), f.os.Close())
+			f.os = nil
+		}
 		return f.os, err
 	}
 	err := guard(func() (err error) {
@@ -144,12 +168,17 @@ func (db *DB) update(layoutHeld bool, fn func(*bbolt.Tx) error) error {
 			return err
 		}
 	}
+	if _, err := db.mending.settle(db.file.os, db.file.synced); err != nil {
+		return err
+	}
+	var tx *bbolt.Tx
 	var id uint64
 	begun := false // the commit: before it nothing was written
 	err := guard(func() error {
-		return db.file.bolt.Update(func(tx *bbolt.Tx) error {
-			id = uint64(tx.ID())
-			err := fn(tx)
+		return db.file.bolt.Update(func(t *bbolt.Tx) error {
+			tx, id = t, uint64(t.ID())
+			_, _ = db.makeRoom(t, smallPages) // what needs more than there is fails by itself
+			err := fn(t)
 			begun = err == nil
 			return err
 		})
@@ -159,11 +188,61 @@ func (db *DB) update(layoutHeld bool, fn func(*bbolt.Tx) error) error {
 		return nil
 	}
 	if errors.Is(err, errPanic) {
-		db.file.broken = true
-	} else if !begun {
+		// A transaction that could be ended has let go of bbolt's locks.
+		db.file.broken = tx == nil || tx.DB() != nil
+		db.suspectFile()
+	} else if tx != nil && !begun {
 		return err
 	}
+	db.mending.look = db.mending.look || begun
 	return errors.Join(err, db.reopen(layoutHeld))
+}
+
+// mending is what is known of the file while it is opened anew. Under
+// DB.writing.
+type mending struct {
+	// held holds the lock on the file while there is no DB.file: nobody else may
+	// open it between two openings.
+	held *os.File
+	// look tells that a commit failed: its meta page may have been written.
+	look bool
+	// doubt tells that it was, and that a disk may have it though it reads
+	// otherwise by now. Nothing may be written before that can be no more: it
+	// would point to pages that have become others.
+	doubt bool
+}
+
+// settle puts the meta page of transaction synced in the place of a newer one,
+// so that the newer one never was. After an error f may be read if unread is
+// false, and not be written to.
+func (m *mending) settle(f *os.File, synced uint64) (unread bool, err error) {
+	if m.look {
+		newer, err := newerMeta(f, synced)
+		if err != nil {
+			return true, err
+		}
+		m.look, m.doubt = false, m.doubt || newer
+	}
+	if !m.doubt {
+		return false, nil
+	}
+	if err := restoreMeta(f, synced); err != nil {
+		return true, err
+	}
+	failpoint.Hit("reopen.write")
+	if err := f.Sync(); err != nil {
+		return false, err
+	}
+	m.doubt = false
+	return false, nil
+}
+
+// letGo gives up the lock that is held.
+func (m *mending) letGo() {
+	if m.held != nil {
+		_ = m.held.Close()
+		m.held = nil
+	}
 }
 
 // reopen closes the file, puts its newest synced state back and opens it.
@@ -173,28 +252,74 @@ func (db *DB) reopen(layoutHeld bool) error {
 		defer db.layout.Unlock()
 	}
 	if db.file != nil {
-		synced := db.file.synced
-		db.lastSynced = synced
+		db.lastSynced = db.file.synced
+		db.mending.held = keepLock(db.file.os)
 		err := db.file.close()
 		db.file = nil
 		if err != nil {
 			return err
 		}
 	}
-	if err := restoreMeta(db.path, db.lastSynced); err != nil {
-		return err
+	how := inspectStart
+	if db.suspect.Swap(false) {
+		how = inspectAll
 	}
-	failpoint.Hit("reopen.meta")
-	f, err := openFile(db.path, db.o.MaxDB)
+	o := optionsFor(db.o.MaxDB)
+	o.OpenFile = db.openAgain
+	f, err := openFileWith(db.path, o, how)
 	if err != nil {
 		return err
 	}
-	if f.synced != db.lastSynced {
+	db.setAside(f.found)
+	if f.synced != db.lastSynced && !(f.mended && f.synced == db.lastSynced+1) {
 		_ = f.close()
 		return fmt.Errorf("%s: transaction %d found where %d was written last", db.path, f.synced, db.lastSynced)
 	}
 	db.file = f
+	if f.found != nil {
+		db.mu.RLock()
+		doubtIndexes(db.segs)
+		db.mu.RUnlock()
+	}
+	db.mending.letGo() // the file has the same lock
 	return nil
+}
+
+// openAgain opens the file for reopen, by the lock that is held if path still
+// leads there, and puts the newest synced state back.
+func (db *DB) openAgain(path string, flag int, mode os.FileMode) (*os.File, error) {
+	m := &db.mending
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err // it was taken away, and may come back
+	}
+	var f *os.File
+	if m.held != nil {
+		if now, err := m.held.Stat(); err != nil || !os.SameFile(info, now) {
+			m.letGo() // the disk was mounted anew
+		} else if f, err = anew(m.held); err != nil {
+			return nil, err
+		}
+	}
+	if f == nil {
+		if f, err = os.OpenFile(path, flag&^os.O_CREATE, mode); err != nil {
+			return nil, err
+		}
+	}
+	if m.look || m.doubt {
+		err := awaitLock(f, true, lockWait)
+		if err == nil {
+			var unread bool
+			if unread, err = m.settle(f, db.lastSynced); !unread {
+				err = nil // update settles it before it writes
+			}
+		}
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	failpoint.Hit("reopen.meta")
+	return f, nil
 }
 
 // The place of bbolt's meta page's members (its format, version 2).
@@ -205,42 +330,40 @@ const (
 	metaMagic    = 0xED0CDAED
 )
 
-// restoreMeta puts the meta page of transaction synced in the place of a
-// newer one, so that the newer one never was.
-func restoreMeta(path string, synced uint64) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
+// restoreMeta writes the meta page of transaction synced in the place of the
+// other one.
+func restoreMeta(f *os.File, synced uint64) error {
 	var pages [2][pageSize]byte
-	good, newer := -1, -1
+	good := -1
 	for i := range pages {
 		if _, err := f.ReadAt(pages[i][:], int64(i)*pageSize); err != nil {
 			return err
 		}
-		id, ok := metaID(pages[i][:])
-		switch {
-		case ok && id == synced:
+		if id, ok := metaID(pages[i][:]); ok && id == synced {
 			good = i
-		case ok && id > synced:
-			newer = i
 		}
 	}
-	if newer < 0 {
-		return nil
-	}
 	if good < 0 {
-		return fmt.Errorf("%s: no meta page of transaction %d", path, synced)
+		return fmt.Errorf("%s: no meta page of transaction %d", f.Name(), synced)
 	}
-	if _, err := f.WriteAt(pages[good][:], int64(newer)*pageSize); err != nil {
-		return err
+	// Written whatever was found there: after a sync that failed, what is read
+	// need not be what is on disk.
+	_, err := f.WriteAt(pages[good][:], int64(1-good)*pageSize)
+	return err
+}
+
+// newerMeta tells whether there is a meta page of a newer transaction.
+func newerMeta(f *os.File, synced uint64) (bool, error) {
+	var page [pageSize]byte
+	for i := range int64(2) {
+		if _, err := f.ReadAt(page[:], i*pageSize); err != nil {
+			return false, err
+		}
+		if id, ok := metaID(page[:]); ok && id > synced {
+			return true, nil
+		}
 	}
-	failpoint.Hit("reopen.write")
-	// If the disk refuses this too, the page cache has it at least; the next
-	// commit writes the place anew.
-	_ = f.Sync()
-	return nil
+	return false, nil
 }
 
 // metaID gives the transaction of a meta page. bbolt's numbers stand in the

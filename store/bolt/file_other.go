@@ -7,5 +7,11 @@ import "os"
 // mapsSparse: Windows grows the file to the size of the mapping.
 const mapsSparse = false
 
+// lock: bbolt takes it by itself.
+func lock(*os.File, bool) (bool, error) { return true, nil }
+
 // unlock: the lock goes with the descriptor.
 func unlock(*os.File) error { return nil }
+
+// syncDir: Windows syncs no directories.
+func syncDir(string) error { return nil }

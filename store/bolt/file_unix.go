@@ -3,6 +3,7 @@
 package bolt
 
 import (
+	"errors"
 	"os"
 	"syscall"
 )
@@ -10,5 +11,32 @@ import (
 // mapsSparse: mapping more than the file has costs address space alone.
 const mapsSparse = true
 
+// lock takes bbolt's lock on the file; false where another has it.
+func lock(f *os.File, exclusive bool) (bool, error) {
+	how := syscall.LOCK_SH
+	if exclusive {
+		how = syscall.LOCK_EX
+	}
+	err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // unlock releases bbolt's lock on the file.
 func unlock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
+
+// syncDir makes a new file's name durable, where the file system knows such a
+// thing.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		err = nil
+	}
+	return errors.Join(err, d.Close())
+}

@@ -88,7 +88,6 @@ func (s *snapshot) backward(sel *selection, enter func(*unit) bool, yield func(*
 		if sel != nil {
 			if wanted, err = s.liveBlocks(seg, sel, wanted); err != nil {
 				s.damage(err)
-				continue
 			}
 		}
 		table, err := s.loadBlocks(s.tx, seg, nil)

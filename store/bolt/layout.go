@@ -16,6 +16,7 @@ var (
 	bucketIndex      = []byte("index")
 	bucketBlocks     = []byte("blocks")
 	bucketCheckpoint = []byte("checkpoint")
+	bucketForgotten  = []byte("forgotten") // not in every history
 
 	allBuckets = [][]byte{
 		bucketMeta, bucketLimits, bucketThings, bucketDocs, bucketLog,

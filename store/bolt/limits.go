@@ -165,7 +165,7 @@ func (db *DB) sumBytes(r *ring) {
 		sel := newSelection([]uint32{r.id})
 		var e chunkEntry
 		for _, seg := range s.segs {
-			err := s.eachIndexed(s.tx, seg, sel, &e, func(e *chunkEntry) bool {
+			err := s.eachSized(seg, sel, &e, func(e *chunkEntry) bool {
 				for i, size := range e.sizes {
 					if e.first+uint64(i) >= fk {
 						sum += int64(size)

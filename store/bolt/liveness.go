@@ -11,8 +11,16 @@ import (
 // recount brings what is known of liveness up to date: of segments whose
 // witnesses were evicted, which may be dead, and, if what died since the others
 // were counted may be reason to rewrite one, of those that were counted
-// longest ago. limit is that of reclaim.
+// longest ago. Once something was forgotten, all are counted: what died may be
+// much larger than the rest. limit is that of reclaim.
 func (db *DB) recount(limit int64) error {
+	if db.maint.recountAll.Swap(false) {
+		err := db.recountAll()
+		if err != nil {
+			db.maint.recountAll.Store(true)
+		}
+		return err
+	}
 	segs := db.segments()
 	evicted := db.evicted.Load()
 	var due []*segment
@@ -124,23 +132,32 @@ func (db *DB) keptFrom(id uint32) uint64 {
 // countLive counts what is kept of a segment, from its index alone, and
 // chooses its witnesses. kept may be older than the snapshot.
 func (s *snapshot) countLive(seg *segment, kept firstKept) error {
-	var live uint64
+	var live, all uint64
+	var weight, liveOf int64 // large updates and small ones may not live alike
 	var e chunkEntry
 	seg.witnesses = witnesses{}
 	err := s.eachIndexed(s.tx, seg, nil, &e, func(e *chunkEntry) bool {
+		all += e.count()
+		weight += liveWeight(e, 0)
 		if uint64(e.id) >= uint64(len(kept)) || kept[e.id] > e.last() {
 			return true
 		}
 		fk := kept[e.id]
 		live += e.last() - max(fk, e.first) + 1
+		liveOf += liveWeight(e, fk)
 		seg.witnesses.offer(e.id, e.last(), fk)
 		return true
 	})
 	if err != nil {
 		return err
 	}
+	if all < uint64(seg.count) {
+		// What is left of an index says nothing of what the segment has besides:
+		// dropping it as dead would take that along.
+		return damaged(bucketIndex, seqKey(seg.first), errIndexLacks)
+	}
 	live = min(live, uint64(seg.count)) // the index makes up for damage (builder.finish)
 	seg.live.Store(int64(live))
-	seg.liveBytes.Store(int64(float64(seg.bytes) * float64(live) / float64(seg.count)))
+	seg.liveBytes.Store(int64(float64(seg.bytes) * float64(liveOf) / float64(max(weight, 1))))
 	return nil
 }

@@ -70,7 +70,9 @@ func (db *DB) loadNames(tx *bbolt.Tx) {
 		r := &ring{id: id, name: thing.Name(name)}
 		r.fk.Store(1)
 		db.rings[id] = r
-		db.names[r.name] = r
+		if !db.isDead(id) {
+			db.names[r.name] = r
+		}
 	})
 }
 
@@ -92,7 +94,7 @@ func (db *DB) loadSegments(tx *bbolt.Tx, r *reader) {
 	c, starts := b.Cursor(), b.Cursor()
 	next := uint64(1)
 	gap := func(to uint64) {
-		db.segs = append(db.segs, &segment{unit: unit{first: next, last: to, span: emptySpan()}, damaged: true})
+		db.segs = append(db.segs, r.rebuild(tx, next, to)...)
 		next = to + 1
 	}
 	var blocks []unit
@@ -123,6 +125,10 @@ func (db *DB) loadSegments(tx *bbolt.Tx, r *reader) {
 		seg.liveBytes.Store(u.bytes)
 		db.segs = append(db.segs, seg)
 		next = u.last + 1
+	}
+	db.loadTail(tx, r, next)
+	if db.file.found != nil {
+		doubtIndexes(db.segs)
 	}
 }
 
@@ -173,6 +179,10 @@ func (db *DB) replaySegments(tx *bbolt.Tx, r *reader, from uint64) (holed bool) 
 func (db *DB) replay(es []entry, holed bool) {
 	for i := range es {
 		e := &es[i]
+		if db.isDead(e.id) {
+			db.head = max(db.head, e.seq)
+			continue
+		}
 		r := db.ringOf(e.id)
 		if e.thingSeq <= r.head {
 			continue

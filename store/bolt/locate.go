@@ -78,6 +78,46 @@ func selectionOf(want map[uint32]uint64) *selection {
 	return newSelection(ids)
 }
 
+// eachSized is eachIndexed for a single Thing; where damage took the index, what
+// it would say comes from the blocks.
+func (s *snapshot) eachSized(seg *segment, sel *selection, e *chunkEntry, yield func(*chunkEntry) bool) error {
+	err := s.eachIndexed(s.tx, seg, sel, e, yield)
+	if err == nil {
+		return nil
+	}
+	s.damage(err)
+	table, err := s.loadBlocks(s.tx, seg, nil)
+	if err != nil {
+		return err
+	}
+	*e = chunkEntry{id: sel.ids[0]}
+	c := s.tx.Bucket(bucketBlocks).Cursor()
+	for no := range table {
+		es, err := s.readBlock(c, seg, no, table[no], s.entries)
+		if err != nil {
+			s.damage(err)
+			continue
+		}
+		s.entries = es
+		for i := range es {
+			switch x := &es[i]; {
+			case x.id != e.id:
+			case len(e.sizes) == 0 || x.thingSeq <= e.last() || x.thingSeq-e.last() > maxMissing:
+				e.first, e.blocks, e.sizes = x.thingSeq, []uint32{uint32(no)}, []uint32{x.size(s.docs)}
+			default:
+				for x.thingSeq > e.last()+1 {
+					e.blocks, e.sizes = append(e.blocks, uint32(no)), append(e.sizes, 0)
+				}
+				e.blocks, e.sizes = append(e.blocks, uint32(no)), append(e.sizes, x.size(s.docs))
+			}
+		}
+	}
+	if len(e.sizes) > 0 {
+		yield(e)
+	}
+	return nil
+}
+
 // locateIn reads the blocks of one segment in which something wanted lies.
 func (s *snapshot) locateIn(seg *segment, sel *selection, want map[uint32]uint64, known func(uint32, *unit) bool, read func(no int, b unit)) error {
 	at := make(map[uint32]int) // block number by Thing id
@@ -88,14 +128,21 @@ func (s *snapshot) locateIn(seg *segment, sel *selection, want map[uint32]uint64
 		}
 		return true
 	})
-	if err != nil || len(at) == 0 {
-		return err
+	if err == nil && len(at) == 0 {
+		return nil
+	}
+	all := err != nil // without an index it may be in any
+	if all {
+		s.damage(err)
 	}
 	table, err := s.loadBlocks(s.tx, seg, nil)
 	if err != nil {
 		return err
 	}
 	needed := make([]bool, len(table))
+	for no := range needed {
+		needed[no] = all
+	}
 	for id, no := range at {
 		switch {
 		case no >= len(table):

@@ -26,19 +26,23 @@ func (l *losses) add(e *entry) {
 	was.received, was.ts = max(was.received, e.received), max(was.ts, e.ts)
 }
 
+// join bounds what both bound.
+func (l lost) join(o lost) lost {
+	if l.thingSeq == 0 {
+		return o
+	}
+	return lost{max(l.thingSeq, o.thingSeq), max(l.seq, o.seq), max(l.received, o.received), max(l.ts, o.ts)}
+}
+
 // noteLost remembers them. Under mu.
 func (db *DB) noteLost(gone *losses) {
 	for i, l := range gone.lost {
+		if uint64(gone.ids[i]) >= uint64(len(db.rings)) || db.rings[gone.ids[i]] == nil {
+			continue // damage
+		}
 		r := db.rings[gone.ids[i]]
-		if r == nil {
-			continue
-		}
-		if was := r.lost; was.thingSeq > 0 {
-			l.thingSeq, l.seq = max(l.thingSeq, was.thingSeq), max(l.seq, was.seq)
-			l.received, l.ts = max(l.received, was.received), max(l.ts, was.ts)
-		}
-		r.lost = l
-		if l.thingSeq > r.unsure {
+		r.lost = r.lost.join(l)
+		if r.lost.thingSeq > r.unsure {
 			r.unsure = 0 // whatever it was lies below
 		}
 		db.maint.lostDirty = true

@@ -3,13 +3,15 @@ package bolt
 import (
 	"errors"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"tbhist/metrics"
 	"tbhist/store"
 )
 
-// maintenance is the background work's own. Under DB.maintaining.
+// maintenance is the background work's own, but for recountAll. Under
+// DB.maintaining.
 type maintenance struct {
 	checkpointAt uint64 // seq of the newest checkpoint
 	clock        clock
@@ -27,6 +29,8 @@ type maintenance struct {
 	// sealing makes segments of the log, also while rewriting makes one of
 	// others.
 	sealing, rewriting builder
+	// recountAll tells that Things were forgotten since all segments were counted.
+	recountAll atomic.Bool
 	// owed is how many steps of reclaiming are due for segments made.
 	owed int
 }
@@ -119,8 +123,8 @@ func (db *DB) round() error {
 		}
 	}
 	if db.checkpointDue() {
-		if err := db.checkpoint(); err != nil {
-			return err
+		if err := db.checkpoint(); err != nil { // what has no room for it may make some
+			return errors.Join(err, db.holdSize(), db.reclaimAll())
 		}
 	}
 	if err := db.holdSize(); err != nil {
@@ -157,7 +161,7 @@ func (db *DB) checkpointStale() bool {
 func (db *DB) mend() error {
 	db.writing.Lock()
 	defer db.writing.Unlock()
-	if db.file != nil {
+	if db.file != nil && !db.suspect.Load() {
 		return nil
 	}
 	return db.reopen(false)
@@ -174,8 +178,14 @@ func (db *DB) keepUp() {
 	}
 }
 
-// reclaimLimit is how much segments may take in any case.
-func (db *DB) reclaimLimit() int64 { return reclaimAbove.bytes(db) }
+// reclaimLimit is how much segments may take in any case: nothing that can be
+// given back, in a file that cannot grow and has little room.
+func (db *DB) reclaimLimit() int64 {
+	if db.isCramped() {
+		return 1
+	}
+	return reclaimAbove.bytes(db)
+}
 
 func (db *DB) reclaimAll() error {
 	for {

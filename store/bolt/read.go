@@ -38,7 +38,7 @@ func (db *DB) Read(ctx context.Context, q store.Query, yield func(*thing.Update)
 	err = db.viewWith(q.Last > 0 && pos.first, func(s *snapshot) error {
 		r := &reading{snapshot: s, ctx: ctx, db: db, q: q, pos: pos, yield: yield, at: pos.after}
 		s.stop = func() error { return db.isClosing(ctx) }
-		r.sel = s.choose(q)
+		r.sel = s.choose(q, pos)
 		r.upTo = s.head
 		if q.UpTo != 0 {
 			r.upTo = min(r.upTo, q.UpTo)
@@ -51,8 +51,9 @@ func (db *DB) Read(ctx context.Context, q store.Query, yield func(*thing.Update)
 }
 
 // choose gives the Things a query asks for; nil for all.
-func (s *snapshot) choose(q store.Query) *selection {
-	if q.Name == "" && q.Tree && q.Match == nil {
+func (s *snapshot) choose(q store.Query, pos *position) *selection {
+	all := q.Name == "" && q.Tree && q.Match == nil
+	if all && q.Last == 0 {
 		return nil
 	}
 	var ids []uint32
@@ -60,9 +61,16 @@ func (s *snapshot) choose(q store.Query) *selection {
 		if r == nil || (r.name != q.Name && (!q.Tree || !r.name.Under(q.Name))) {
 			continue
 		}
+		if !r.concerns(&q, pos) {
+			all = false
+			continue
+		}
 		if q.Match == nil || q.Match(r.name) {
 			ids = append(ids, uint32(id))
 		}
+	}
+	if all {
+		return nil
 	}
 	return newSelection(ids)
 }
@@ -178,8 +186,6 @@ func (r *reading) walk() error {
 		if r.sel.few() {
 			if wanted, err = r.liveBlocks(seg, r.sel, wanted); err != nil {
 				r.damage(err)
-				r.passed(&seg.unit)
-				continue
 			}
 			if len(wanted) == 0 {
 				r.passed(&seg.unit)
@@ -300,7 +306,11 @@ func (s *snapshot) blocksWith(seg *segment, sel *selection, wanted []bool, want 
 	wanted = wanted[:0]
 	var e chunkEntry
 	err := s.eachIndexed(s.tx, seg, sel, &e, func(e *chunkEntry) bool {
-		fk := s.rings[e.id].fk.Load()
+		r := s.ring(e.id)
+		if r == nil {
+			return true
+		}
+		fk := r.fk.Load()
 		for i, no := range e.blocks {
 			if !want(e.first+uint64(i), fk) || uint64(no) >= uint64(seg.count) {
 				continue // there are no more blocks than updates
@@ -312,6 +322,13 @@ func (s *snapshot) blocksWith(seg *segment, sel *selection, wanted []bool, want 
 		}
 		return true
 	})
+	if err != nil {
+		// Without an index any block may.
+		wanted = wanted[:0]
+		for range seg.count {
+			wanted = append(wanted, true)
+		}
+	}
 	return wanted, err
 }
 

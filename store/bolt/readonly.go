@@ -40,18 +40,29 @@ func OpenReadOnly(path string, o Options) (*ReadOnly, error) {
 	return &ReadOnly{db}, nil
 }
 
-// openFileReadOnly opens the file with a lock that others may share.
-func openFileReadOnly(path string) (*file, error) {
+// statHistory refuses what can be no history: bbolt would wait for a pipe, and
+// write to an empty file.
+func statHistory(path string) (fs.FileInfo, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
 		return nil, err
 	case info.IsDir():
 		return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.EISDIR}
-	case !info.Mode().IsRegular(), info.Size() == 0: // bbolt would wait for the one and write to the other
-		return nil, fmt.Errorf("%s: %w", path, store.ErrNotHistory)
+	case !info.Mode().IsRegular(), info.Size() == 0:
+		return nil, notHistory(path)
 	}
-	return openFileWith(path, &bbolt.Options{Timeout: readOnlyLockWait, PageSize: pageSize, ReadOnly: true})
+	return info, nil
+}
+
+func notHistory(path string) error { return fmt.Errorf("%s: %w", path, store.ErrNotHistory) }
+
+// openFileReadOnly opens the file with a lock that others may share.
+func openFileReadOnly(path string) (*file, error) {
+	if _, err := statHistory(path); err != nil {
+		return nil, err
+	}
+	return openFileWith(path, &bbolt.Options{Timeout: readOnlyLockWait, PageSize: pageSize, ReadOnly: true}, inspectReading)
 }
 
 // recoverReadOnly is recover without what writes. Limits that were changed in
@@ -61,7 +72,13 @@ func (db *DB) recoverReadOnly() error {
 	if err != nil {
 		return err
 	}
+	return db.recoverFrom(f)
+}
+
+// recoverFrom does so from the open file.
+func (db *DB) recoverFrom(f *file) error {
 	db.file = f
+	db.setAside(f.found)
 	if err := f.view(func(tx *bbolt.Tx) error {
 		fresh, err := isFresh(tx, db.path)
 		if err == nil && fresh {

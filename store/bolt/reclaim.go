@@ -1,9 +1,13 @@
 package bolt
 
 import (
+	"errors"
+	"math"
 	"slices"
 
 	"go.etcd.io/bbolt"
+
+	"tbhist/internal/failpoint"
 )
 
 const (
@@ -25,21 +29,35 @@ func (db *DB) reclaim(limit int64) (bool, error) {
 	if err := db.recount(limit); err != nil {
 		return false, err
 	}
+	db.releasePin()
+	pinned := db.pin.Load()
 	segs := db.segments()
-	if from, to := firstDead(segs); to > from {
-		return true, db.drop(segs[from:to])
+	if from, to := firstDead(segs, pinned); to > from {
+		return stepped(db.drop(segs[from:to]))
 	}
-	if i := db.worst(segs, limit); i >= 0 {
+	if i := db.lacking(segs, pinned); i >= 0 {
+		return true, db.rewrite(segs[i : i+1])
+	}
+	if i := db.worst(segs, limit, pinned); i >= 0 {
 		from, to := i, i+1
-		for to < len(segs) && to-from < 4 && db.fits(segs[from:to+1]) {
+		for to < len(segs) && to-from < 4 && !pinned.holds(segs[to]) && db.fits(segs[from:to+1]) {
 			to++
 		}
-		return true, db.rewrite(segs[from:to])
+		return stepped(db.rewrite(segs[from:to]))
 	}
-	if from, to := db.smallNeighbours(segs); to > from {
-		return true, db.rewrite(segs[from:to])
+	if from, to := db.smallNeighbours(segs, pinned); to > from {
+		return stepped(db.rewrite(segs[from:to]))
 	}
 	return false, nil
+}
+
+// stepped tells what a step came to. One that a backup is in the way of is for
+// another round.
+func stepped(err error) (bool, error) {
+	if errors.Is(err, errPinned) {
+		return false, nil
+	}
+	return true, err
 }
 
 func (db *DB) segments() []*segment {
@@ -50,13 +68,13 @@ func (db *DB) segments() []*segment {
 
 // firstDead finds a run of segments in which nothing is kept, joined with
 // the empty ones around it: one that is not just a single empty one.
-func firstDead(segs []*segment) (from, to int) {
+func firstDead(segs []*segment, pinned *pin) (from, to int) {
 	for i := 0; i < len(segs); i++ {
-		if segs[i].live.Load() > 0 {
+		if segs[i].live.Load() > 0 || pinned.holds(segs[i]) {
 			continue
 		}
 		j, full := i, 0
-		for j < len(segs) && segs[j].live.Load() == 0 && full < dropsAtOnce {
+		for j < len(segs) && segs[j].live.Load() == 0 && !pinned.holds(segs[j]) && full < dropsAtOnce {
 			if segs[j].count > 0 {
 				full++
 			}
@@ -72,16 +90,21 @@ func firstDead(segs []*segment) (from, to int) {
 
 // worst gives the segment with the smallest live share, if so much space is
 // taken that one should be rewritten; −1 else.
-func (db *DB) worst(segs []*segment, limit int64) int {
+func (db *DB) worst(segs []*segment, limit int64, pinned *pin) int {
 	var taken, live int64
 	at, least := -1, 0.97 // above it rewriting gives nothing back
+	most := db.mostAtOnce(math.MaxInt64)
 	for i, seg := range segs {
 		if seg.count == 0 {
 			continue
 		}
-		taken += seg.bytes
 		live += seg.liveBytes.Load()
-		if share := float64(seg.live.Load()) / float64(seg.count); share < least {
+		if pinned.holds(seg) {
+			taken += seg.liveBytes.Load() // the rest cannot go now, and is no reason to rewrite others
+			continue
+		}
+		taken += seg.bytes
+		if share := float64(seg.liveBytes.Load()) / float64(max(seg.bytes, 1)); share < least && seg.liveBytes.Load() <= most {
 			at, least = i, share
 		}
 	}
@@ -98,13 +121,15 @@ func (db *DB) fits(segs []*segment) bool {
 		live += seg.live.Load()
 		bytes += seg.liveBytes.Load()
 	}
-	return live <= segmentTarget && bytes <= db.segmentBytes()/2
+	return live <= segmentTarget && bytes <= db.mostAtOnce(db.segmentBytes()/2)
 }
 
 // smallNeighbours finds two or more neighbours that are so small together
 // that joining them is cheap: clean stops leave such.
-func (db *DB) smallNeighbours(segs []*segment) (from, to int) {
-	small := func(s *segment) bool { return s.count < segmentTarget/4 && s.bytes < segmentRaw/16 }
+func (db *DB) smallNeighbours(segs []*segment, pinned *pin) (from, to int) {
+	small := func(s *segment) bool {
+		return s.count < segmentTarget/4 && s.bytes < segmentRaw/16 && !pinned.holds(s)
+	}
 	for i := 0; i+1 < len(segs); i++ {
 		j := i
 		for j < len(segs) && small(segs[j]) && j-i < 16 && db.fits(segs[i:j+1]) {
@@ -144,7 +169,10 @@ func (db *DB) rewrite(segs []*segment) error {
 	}
 	out := b.finish()
 	db.metrics.RewrittenUpdates.Add(float64(out.count))
-	return db.replace(segs, out, &gone)
+	failpoint.Hit("rewrite.commit")
+	err := db.replace(segs, out, &gone)
+	failpoint.Hit("rewrite.after")
+	return err
 }
 
 // drop leaves nothing of some neighbours, in which nothing is kept.
@@ -155,7 +183,10 @@ func (db *DB) drop(segs []*segment) error {
 	}
 	b := &db.maint.rewriting
 	b.begin(db.codecs, nil, nil, 0, segs[0].first, segs[len(segs)-1].last)
-	return db.replace(segs, b.finish(), gone)
+	failpoint.Hit("drop.commit")
+	err = db.replace(segs, b.finish(), gone)
+	failpoint.Hit("drop.after")
+	return err
 }
 
 func (s *snapshot) ring(id uint32) *ring {
@@ -169,7 +200,13 @@ func (s *snapshot) ring(id uint32) *ring {
 // theirs.
 func (db *DB) replace(segs []*segment, out *built, gone *losses) error {
 	first, last := segs[0].first, segs[len(segs)-1].last
+	if err := db.sound(first, last); err != nil {
+		return err
+	}
 	err := db.restructure(func(tx *bbolt.Tx) error {
+		if err := db.mayGo(first, last, gone); err != nil {
+			return err
+		}
 		if err := deleteSegments(tx, first, last); err != nil {
 			return err
 		}

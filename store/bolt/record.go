@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -107,12 +108,18 @@ func recordSum(key, record []byte) uint32 {
 // not to the key, until the transaction ends.
 func putPieces(b *bbolt.Bucket, key, envelope []byte) error {
 	b.FillPercent = 1 // keys are put in their order
+	return eachPiece(key, envelope, b.Put)
+}
+
+// eachPiece cuts an envelope into pieces, each with its own key. A key lives
+// until put returns.
+func eachPiece(key, envelope []byte, put func(key, piece []byte) error) error {
 	var room [12 + pieceNoBytes]byte
 	k := append(append(room[:0], key...), 0, 0)
 	for no := 0; len(envelope) > 0; no++ {
 		n := min(len(envelope), pieceBytes)
 		binary.BigEndian.PutUint16(k[len(key):], uint16(no))
-		if err := b.Put(k, envelope[:n]); err != nil {
+		if err := put(k, envelope[:n]); err != nil {
 			return err
 		}
 		envelope = envelope[n:]
@@ -160,6 +167,8 @@ type reader struct {
 	codec  byte
 	// bytes counts what was decompressed: the budget of a page.
 	bytes int64
+	// report counts damage that could be made up for.
+	report func(error)
 	// entries is for what is decoded of raw.
 	entries []entry
 }
@@ -168,7 +177,18 @@ var errNoRecord = errors.New("missing")
 
 // read reads the record under key through a cursor of its bucket. A
 // missing one is a CorruptionError around errNoRecord.
-func (r *reader) read(bucket []byte, c *bbolt.Cursor, key []byte, kind byte) ([]byte, error) {
+func (r *reader) read(bucket []byte, c *bbolt.Cursor, key []byte, kind byte) (raw []byte, err error) {
+	// A page that makes no sense costs what is on it, and no more.
+	if panicked := guard(func() error {
+		raw, err = r.seek(bucket, c, key, kind)
+		return nil
+	}); panicked != nil {
+		return nil, damaged(bucket, key, panicked)
+	}
+	return raw, err
+}
+
+func (r *reader) seek(bucket []byte, c *bbolt.Cursor, key []byte, kind byte) ([]byte, error) {
 	r.key = append(append(r.key[:0], key...), 0, 0)
 	k, v := c.Seek(r.key)
 	if k == nil || !bytes.HasPrefix(k, key) || len(k) != len(key)+pieceNoBytes {
@@ -180,27 +200,47 @@ func (r *reader) read(bucket []byte, c *bbolt.Cursor, key []byte, kind byte) ([]
 // readAt reads the record whose first piece v the cursor stands on; it
 // leaves the cursor on the last piece.
 func (r *reader) readAt(bucket []byte, c *bbolt.Cursor, key []byte, kind byte, v []byte) ([]byte, error) {
-	if len(v) < envelopeBytes {
-		return nil, damaged(bucket, key, errors.New("cut short"))
+	total, err := storedLength(v)
+	if err != nil || v[1] != kind {
+		return nil, damaged(bucket, key, cmp.Or(err, errEnvelope))
 	}
-	if binary.BigEndian.Uint32(v[4:]) > maxRaw || binary.BigEndian.Uint32(v[8:]) > maxRaw || v[1] != kind {
-		return nil, damaged(bucket, key, fmt.Errorf("envelope % x", v[:envelopeBytes]))
-	}
-	stored, raw := int(binary.BigEndian.Uint32(v[4:])), int(binary.BigEndian.Uint32(v[8:]))
-	total := envelopeBytes + stored
 	record := v
 	if len(v) < total {
 		r.joined = append(r.joined[:0], v...)
 		for no := 1; len(r.joined) < total; no++ {
 			k, v := c.Next()
 			if len(k) != len(key)+pieceNoBytes || !bytes.HasPrefix(k, key) ||
-				int(binary.BigEndian.Uint16(k[len(key):])) != no || len(v) == 0 {
+				int(binary.BigEndian.Uint16(k[len(key):])) != no || len(v) == 0 || len(v) > total-len(r.joined) {
 				return nil, damaged(bucket, key, fmt.Errorf("piece %d of a record is missing", no))
 			}
 			r.joined = append(r.joined, v...)
 		}
 		record = r.joined
 	}
+	return r.unpack(bucket, key, record)
+}
+
+var errEnvelope = errors.New("not an envelope of its kind")
+
+// storedLength is how long the whole record is of which v is the first piece.
+func storedLength(v []byte) (int, error) {
+	if len(v) < envelopeBytes {
+		return 0, errors.New("cut short")
+	}
+	stored, raw := binary.BigEndian.Uint32(v[4:]), binary.BigEndian.Uint32(v[8:])
+	if stored > maxRaw || raw > maxRaw {
+		return 0, errEnvelope
+	}
+	return envelopeBytes + int(stored), nil
+}
+
+// unpack gives what a whole record holds.
+func (r *reader) unpack(bucket, key, record []byte) ([]byte, error) {
+	total, err := storedLength(record)
+	if err != nil {
+		return nil, damaged(bucket, key, err)
+	}
+	raw := int(binary.BigEndian.Uint32(record[8:]))
 	if len(record) != total || recordSum(key, record) != binary.BigEndian.Uint32(record[12:]) {
 		return nil, damaged(bucket, key, errors.New("checksum does not match"))
 	}

@@ -1,12 +1,9 @@
 package bolt
 
 import (
-	"crypto/rand"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -20,13 +17,25 @@ import (
 // recover opens the file and brings memory to the state of its head: the
 // checkpoint, what stands behind it in segments and log, the limits that
 // were in force, then the new ones.
-func (db *DB) recover() error {
-	_, statErr := os.Stat(db.path)
-	f, err := openFile(db.path, db.o.MaxDB)
+func (db *DB) recover() error { return db.recoverWith(db.applyLimits) }
+
+// recoverWith is recover with what is made of the limits that were in force.
+func (db *DB) recoverWith(limit func(old *limits) error) error {
+	how := inspectStart
+	if db.suspect.Swap(false) {
+		how = inspectAll
+	}
+	f, err := openCurrent(db.path, func() (*file, error) { return openFileAs(db.path, db.o.MaxDB, how) })
 	if err != nil {
 		return err
 	}
 	db.file = f
+	db.setAside(f.found)
+	// Also of a file that is not new: the start that made it may have been
+	// killed before this.
+	if err := syncDir(filepath.Dir(db.path)); err != nil {
+		return err
+	}
 	fresh := false
 	if err := f.view(func(tx *bbolt.Tx) error {
 		fresh, err = isFresh(tx, db.path)
@@ -38,17 +47,14 @@ func (db *DB) recover() error {
 		if err := db.create(); err != nil {
 			return err
 		}
-		if errors.Is(statErr, os.ErrNotExist) {
-			if err := syncDir(filepath.Dir(db.path)); err != nil {
-				return err
-			}
-		}
+	} else if err := db.ownEpoch(); err != nil {
+		return err
 	}
 	old, err := db.load()
 	if err != nil {
 		return err
 	}
-	if err := db.applyLimits(old); err != nil {
+	if err := limit(old); err != nil {
 		return err
 	}
 	db.countKept()
@@ -68,6 +74,7 @@ func (db *DB) load() (old *limits, err error) {
 			return err
 		}
 		db.loadDocs(tx)
+		db.loadForgotten(tx)
 		db.loadNames(tx)
 		db.loadSegments(tx, r)
 		from, err := db.loadCheckpoint(tx, r)
@@ -81,6 +88,7 @@ func (db *DB) load() (old *limits, err error) {
 	if err != nil {
 		return nil, err
 	}
+	db.buryDead()
 	db.dropEmptyRings()
 	db.markUnsure()
 	return old, nil
@@ -107,8 +115,8 @@ func isFresh(tx *bbolt.Tx, path string) (bool, error) {
 }
 
 func (db *DB) create() error {
-	epoch := make([]byte, 4)
-	if _, err := rand.Read(epoch); err != nil {
+	epoch, err := randomEpoch()
+	if err != nil {
 		return err
 	}
 	return db.update(false, func(tx *bbolt.Tx) error {
@@ -120,7 +128,7 @@ func (db *DB) create() error {
 		meta := tx.Bucket(bucketMeta)
 		return errors.Join(
 			meta.Put(keyFormat, binary.BigEndian.AppendUint32(nil, migrations.Current)),
-			meta.Put(keyEpoch, []byte(hex.EncodeToString(epoch))),
+			meta.Put(keyEpoch, []byte(epoch)),
 			meta.Put(keyCreated, binary.BigEndian.AppendUint64(nil, uint64(db.o.Now().UnixMicro()))),
 			meta.Put(keyHead, sealed(binary.BigEndian.AppendUint64(nil, 0))),
 			meta.Put(keyIDs, sealed(make([]byte, 8))),
@@ -149,7 +157,7 @@ func (db *DB) markUnsure() {
 		return
 	}
 	for _, r := range db.rings {
-		if r != nil {
+		if r != nil && !r.gone() {
 			r.unsure = r.head
 		}
 	}
@@ -171,10 +179,18 @@ func (db *DB) describe(fresh bool) {
 		return
 	}
 	s := db.State()
-	db.opened = fmt.Sprintf("opened, %s Things, %s updates", grouped(uint64(s.Things)), grouped(s.Updates))
+	db.opened = "opened, " + counted(uint64(s.Things), "Thing") + ", " + counted(s.Updates, "update")
 	if s.Oldest != 0 {
 		db.opened += " since " + s.Oldest.Time().Local().Format(time.DateOnly)
 	}
+}
+
+// counted writes how many of something there are.
+func counted(n uint64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return grouped(n) + " " + what + "s"
 }
 
 // grouped writes a number with a comma after each three digits.
@@ -188,17 +204,26 @@ func grouped(n uint64) string {
 
 // damage counts and reports damage that is set aside.
 func (db *DB) damage(err error) {
+	if errors.Is(err, errPanic) {
+		db.suspectFile()
+	}
 	db.metrics.DamagedRecords.Inc()
 	db.log.Error("damage in the history is set aside", "err", err)
 }
 
-// syncDir makes a new file's name durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
+// damageSaid is how many places of damage are logged one by one.
+const damageSaid = 20
+
+// setAside counts and reports what was wrong with the file's pages.
+func (db *DB) setAside(found []error) {
+	db.metrics.DamagedRecords.Add(float64(len(found)))
+	for i, err := range found {
+		if i == damageSaid {
+			db.log.Error("more damage in the history is set aside", "places", len(found)-i)
+			return
+		}
+		db.log.Error("damage in the history is set aside", "err", err)
 	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func (db *DB) reader() *reader {

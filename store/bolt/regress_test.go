@@ -518,10 +518,7 @@ func TestAgeLooksAtLittle(t *testing.T) {
 	}
 	look := func(at time.Duration) (read int64) {
 		t.Helper()
-		p := &agePass{now: thing.MicrosOf(now.Add(at)), ages: db.ages()}
-		for _, age := range p.ages {
-			p.cutoffs = append(p.cutoffs, thing.MicrosOf(now.Add(at-age)))
-		}
+		p := newAgePass(now.Add(at), db.ages())
 		if err := db.viewWith(true, func(s *snapshot) error {
 			err := p.run(s)
 			read = s.bytes

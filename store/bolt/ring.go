@@ -20,8 +20,12 @@ type ring struct {
 	// head is the newest committed thing_seq.
 	head uint64
 	// fk is the first kept thing_seq: older ones are evicted. It only
-	// grows, never above head, and is read by readers without a lock.
+	// grows, never above head but for a forgotten Thing, and is read by readers without a lock.
 	fk atomic.Uint64
+	// forgotten is the head seq at which the Thing was forgotten, 0 while it is
+	// not. All of it is evicted then, fk being head + 1, and its name is not, or
+	// is another ring's.
+	forgotten atomic.Uint64
 
 	limit   store.Limit
 	ageRule int // index into DB.rules, -1 for none

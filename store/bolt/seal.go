@@ -1,6 +1,10 @@
 package bolt
 
-import "go.etcd.io/bbolt"
+import (
+	"go.etcd.io/bbolt"
+
+	"tbhist/internal/failpoint"
+)
 
 // seal makes a segment of the oldest records of the log, about
 // segmentTarget updates. It tells whether there were any.
@@ -12,8 +16,9 @@ func (db *DB) seal() (bool, error) {
 	err := db.view(func(s *snapshot) error {
 		var count int
 		var bytes int64
+		most := db.mostAtOnce(db.segmentBytes())
 		for _, rec := range s.records {
-			if count >= segmentTarget || bytes >= db.segmentBytes() {
+			if count >= segmentTarget || bytes >= most {
 				break
 			}
 			count, bytes, taken = count+rec.count, bytes+rec.bytes, taken+1
@@ -43,6 +48,9 @@ func (db *DB) seal() (bool, error) {
 	if err != nil || taken == 0 {
 		return false, err
 	}
+	if err := db.sound(out.first, out.last); err != nil {
+		return false, err
+	}
 	err = db.restructure(func(tx *bbolt.Tx) error {
 		// Where damage took the head of a last segment, the range has what is
 		// left of it: its index may not be taken for the new one's.
@@ -56,8 +64,10 @@ func (db *DB) seal() (bool, error) {
 		if err := db.putAged(tx); err != nil {
 			return err
 		}
+		failpoint.Hit("seal.commit")
 		return deleteRecords(tx.Bucket(bucketLog), seqKey(0), seqKey(out.last+1))
 	}, func() {
+		failpoint.Hit("seal.after")
 		db.segs = append(db.segs, out.segment())
 		db.records = append([]*logRecord(nil), db.records[taken:]...)
 		db.sumLogged()

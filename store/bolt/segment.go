@@ -55,6 +55,11 @@ type segment struct {
 	ageDue thing.Micros
 	// damaged tells that it stands for a range of which nothing could be read.
 	damaged bool
+	// doubt is what is known of its index (see eachIndexed).
+	doubt atomic.Int32
+	// table is what its head says of its blocks, where damage took that: nil
+	// else.
+	table []unit
 	// witnesses are updates that were kept then: while one is, the segment is
 	// not dead.
 	witnesses witnesses
@@ -148,7 +153,7 @@ func decodeHead(raw []byte, first uint64, blocks []unit) (unit, []unit, error) {
 	u.bytes = int64(f.uv())
 	u.span = f.span()
 	n := f.uv()
-	if f.bad || n > uint64(len(f.b)) || u.last < first {
+	if f.bad || n > uint64(len(f.b)) || u.last < first || u.count < 0 || u.bytes < 0 {
 		return unit{}, nil, errHead
 	}
 	blocks = blocks[:0]
@@ -160,6 +165,9 @@ func decodeHead(raw []byte, first uint64, blocks []unit) (unit, []unit, error) {
 		b.count = int(f.uv())
 		b.bytes = int64(f.uv())
 		b.span = f.span()
+		if b.first <= last || b.last < b.first || b.count < 1 || uint64(b.count-1) > b.last-b.first || b.bytes < 0 {
+			return unit{}, nil, errHead
+		}
 		last = b.last
 		blocks = append(blocks, b)
 	}
@@ -258,6 +266,20 @@ func (r *reader) eachIndexed(tx *bbolt.Tx, seg *segment, sel *selection, e *chun
 	if seg.count == 0 {
 		return nil
 	}
+	if seg.doubt.Load() != indexWhole && r.lacks(tx, seg) {
+		return damaged(bucketIndex, seqKey(seg.first), errIndexLacks)
+	}
+	var err error
+	if panicked := guard(func() error {
+		err = r.eachChunk(tx, seg, sel, e, yield)
+		return nil
+	}); panicked != nil {
+		return damaged(bucketIndex, seqKey(seg.first), panicked)
+	}
+	return err
+}
+
+func (r *reader) eachChunk(tx *bbolt.Tx, seg *segment, sel *selection, e *chunkEntry, yield func(*chunkEntry) bool) error {
 	c := tx.Bucket(bucketIndex).Cursor()
 	if sel.few() {
 		return r.eachOfFew(c, seg, sel, e, yield)
@@ -308,6 +330,13 @@ func (r *reader) eachOfFew(c *bbolt.Cursor, seg *segment, sel *selection, e *chu
 				return nil
 			}
 			begins := binary.BigEndian.Uint32(k[8:])
+			if ids[0] >= begins {
+				return damaged(bucketIndex, k[:12], errPageOrder) // or it would go on for ever
+			}
+			// Nothing but its checksum says that it begins there.
+			if _, err := r.read(bucketIndex, c, append([]byte(nil), k[:12]...), kindChunk); err != nil {
+				return err
+			}
 			for len(ids) > 0 && ids[0] < begins {
 				ids = ids[1:]
 			}
@@ -331,6 +360,9 @@ func (r *reader) eachOfFew(c *bbolt.Cursor, seg *segment, sel *selection, e *chu
 		if !more {
 			return nil
 		}
+		if ids[0] > upTo {
+			return damaged(bucketIndex, key, errPageOrder) // as above
+		}
 		for len(ids) > 0 && ids[0] <= upTo {
 			ids = ids[1:]
 		}
@@ -340,16 +372,22 @@ func (r *reader) eachOfFew(c *bbolt.Cursor, seg *segment, sel *selection, e *chu
 
 // loadBlocks reads the block table of a segment.
 func (r *reader) loadBlocks(tx *bbolt.Tx, seg *segment, blocks []unit) ([]unit, error) {
+	if seg.table != nil {
+		return append(blocks[:0], seg.table...), nil
+	}
 	key := seqKey(seg.first)
 	raw, err := r.read(bucketHeads, tx.Bucket(bucketHeads).Cursor(), key, kindHead)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		if _, blocks, err = decodeHead(raw, seg.first, blocks); err == nil {
+			return blocks, nil
+		}
+		err = damaged(bucketHeads, key, err)
 	}
-	_, blocks, err = decodeHead(raw, seg.first, blocks)
-	if err != nil {
-		return nil, damaged(bucketHeads, key, err)
+	if table := r.tableOf(tx, seg.first); len(table) > 0 {
+		r.report(err)
+		return table, nil
 	}
-	return blocks, nil
+	return nil, err
 }
 
 // readBlock decodes block no of a segment; entries point into the reader's

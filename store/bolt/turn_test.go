@@ -20,6 +20,8 @@ type turned struct {
 	limits map[thing.Name]store.Limit
 	rings  map[thing.Name]*turnedRing
 	head   uint64
+	// forgotten are those that were, with what was gone of them before.
+	forgotten map[thing.Name][]uint64
 }
 
 type turnedRing struct {
@@ -48,6 +50,67 @@ func (m *turned) append(batch []thing.Update) {
 	}
 }
 
+// forget takes a Thing, and with tree all below it, out.
+func (m *turned) forget(name thing.Name, tree bool) (things int, updates uint64) {
+	for n, r := range m.rings {
+		if n != name && (!tree || !n.Under(name)) {
+			continue
+		}
+		things++
+		updates += uint64(len(r.kept))
+		seqs := append(m.forgotten[n], r.gone...)
+		for i := range r.kept {
+			seqs = append(seqs, r.kept[i].Seq)
+		}
+		m.forgotten[n] = seqs
+		delete(m.rings, n)
+	}
+	return things, updates
+}
+
+// gone counts what is no longer held of a Thing, and with tree all below it,
+// behind a seq.
+func (m *turned) gone(name thing.Name, tree bool, after uint64) (n uint64) {
+	count := func(of thing.Name, seqs []uint64) {
+		if of != name && (!tree || !of.Under(name)) {
+			return
+		}
+		for _, seq := range seqs {
+			if seq > after {
+				n++
+			}
+		}
+	}
+	for of, r := range m.rings {
+		count(of, r.gone)
+	}
+	for of, seqs := range m.forgotten {
+		count(of, seqs)
+	}
+	return n
+}
+
+// wantOf compares what the history answers about some Things.
+func (m *turned) wantOf(t *testing.T, db *DB, when string, name thing.Name, tree bool, after uint64) {
+	t.Helper()
+	want := 0
+	for of, r := range m.rings {
+		if of == name || tree && of.Under(name) {
+			for i := range r.kept {
+				if r.kept[i].Seq > after {
+					want++
+				}
+			}
+		}
+	}
+	all, page := holds(t, db, store.Query{Name: name, Tree: tree, After: after})
+	gone := m.gone(name, tree, after)
+	if len(all) != want || page.Evicted < gone || (page.EvictedExact && page.Evicted != gone) {
+		t.Errorf("%s: of %q (tree %v) behind seq %d there are %d updates, %d evicted (exact %v), want %d, %d",
+			when, name, tree, after, len(all), page.Evicted, page.EvictedExact, want, gone)
+	}
+}
+
 // want compares all that the history holds with the model.
 func (m *turned) want(t *testing.T, db *DB, when string) {
 	t.Helper()
@@ -58,6 +121,11 @@ func (m *turned) want(t *testing.T, db *DB, when string) {
 			held[r.kept[i].Seq] = &r.kept[i]
 		}
 		for _, seq := range r.gone {
+			gone[seq] = struct{}{}
+		}
+	}
+	for _, seqs := range m.forgotten {
+		for _, seq := range seqs {
 			gone[seq] = struct{}{}
 		}
 	}
@@ -112,10 +180,18 @@ func (m *turned) want(t *testing.T, db *DB, when string) {
 		}
 	}
 	wantIndexed(t, db)
+	for name := range m.limits {
+		if rand.IntN(8) == 0 {
+			m.wantOf(t, db, when, name, false, rand.Uint64N(m.head+1)*uint64(rand.IntN(2)))
+		}
+	}
+	for _, prefix := range []thing.Name{"one", "few", "some", "many", "bytes", "both", "all", ""} {
+		m.wantOf(t, db, when, prefix, true, rand.Uint64N(m.head+1)*uint64(rand.IntN(2)))
+	}
 }
 
-// Rings of very different sizes turn, and the process is killed again and
-// again: each life holds exactly what the one before held.
+// Rings of very different sizes turn, Things are forgotten, and the process is
+// killed again and again: each life holds exactly what the one before held.
 func TestTurnAndKill(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -126,7 +202,7 @@ func TestTurnAndKill(t *testing.T) {
 	}
 	var rules []store.Rule
 	var names []thing.Name
-	m := &turned{limits: make(map[thing.Name]store.Limit), rings: make(map[thing.Name]*turnedRing)}
+	m := &turned{limits: make(map[thing.Name]store.Limit), rings: make(map[thing.Name]*turnedRing), forgotten: make(map[thing.Name][]uint64)}
 	for prefix, l := range prefixes {
 		rules = append(rules, store.Rule{Prefix: prefix, Limit: l})
 		things := 40
@@ -188,6 +264,17 @@ func TestTurnAndKill(t *testing.T) {
 			m.append(batch)
 			if _, err := db.Append(t.Context(), batch); err != nil {
 				t.Fatal(err)
+			}
+			if rnd.IntN(12) > 0 {
+				continue
+			}
+			name, tree := names[rnd.IntN(len(names))], false
+			if rnd.IntN(6) == 0 {
+				name, tree = name[:strings.IndexByte(string(name), '.')], true
+			}
+			things, updates := m.forget(name, tree)
+			if f := mustForget(t, db, name, tree); f.Things != things || f.Updates != updates {
+				t.Errorf("of %q (tree %v) %d updates of %d Things were forgotten, want %d of %d", name, tree, f.Updates, f.Things, updates, things)
 			}
 		}
 		if rnd.IntN(2) == 0 {

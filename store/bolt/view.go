@@ -57,10 +57,26 @@ func (k firstKept) has(e *entry) bool { return uint64(e.id) < uint64(len(k)) && 
 var errUnavailable = errors.New("the history file could not be opened again")
 
 // view runs fn on a snapshot.
-func (db *DB) view(fn func(*snapshot) error) error { return db.viewWith(false, fn) }
+func (db *DB) view(fn func(*snapshot) error) error { return db.viewAt(nil, fn) }
 
 // viewWith runs fn on a snapshot, with the rings' heads if asked for.
 func (db *DB) viewWith(heads bool, fn func(*snapshot) error) error {
+	if !heads {
+		return db.viewAt(nil, fn)
+	}
+	return db.viewAt(func(s *snapshot) {
+		s.heads = make([]uint64, len(s.rings))
+		for i, r := range s.rings {
+			if r != nil {
+				s.heads[i] = r.head
+			}
+		}
+	}, fn)
+}
+
+// viewAt runs fn on a snapshot. also, unless nil, sees what memory says at
+// that moment: under mu.
+func (db *DB) viewAt(also func(*snapshot), fn func(*snapshot) error) error {
 	s := &snapshot{damage: db.damage}
 	db.layout.RLock()
 	if db.closed || db.file == nil {
@@ -73,18 +89,13 @@ func (db *DB) viewWith(heads bool, fn func(*snapshot) error) error {
 	// What memory says first: then everything in it is in the transaction.
 	db.mu.RLock()
 	s.segs, s.records, s.rings, s.docs, s.head = db.segs, db.records, db.rings, db.docs.byID, db.head
-	if heads {
-		s.heads = make([]uint64, len(db.rings))
-		for i, r := range db.rings {
-			if r != nil {
-				s.heads[i] = r.head
-			}
-		}
-	}
-	db.mu.RUnlock()
 	if n := len(s.segs); n > 0 {
 		s.logStart = s.segs[n-1].last
 	}
+	if also != nil {
+		also(s)
+	}
+	db.mu.RUnlock()
 	tx, err := db.file.bolt.Begin(false)
 	db.layout.RUnlock()
 	if err != nil {
@@ -93,5 +104,9 @@ func (db *DB) viewWith(heads bool, fn func(*snapshot) error) error {
 	s.tx = tx
 	s.reader = db.reader()
 	defer db.release(s.reader)
-	return errors.Join(guard(func() error { return fn(s) }), guard(tx.Rollback))
+	err = guard(func() error { return fn(s) })
+	if errors.Is(err, errPanic) {
+		db.suspectFile()
+	}
+	return errors.Join(err, guard(tx.Rollback))
 }

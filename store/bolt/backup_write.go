@@ -1,0 +1,131 @@
+package bolt
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"tbhist/internal/failpoint"
+	"tbhist/store"
+)
+
+// backupSuffix names a file while it is made of a stream.
+const backupSuffix = ".tmp"
+
+// WriteBackup makes the history file of a backup stream at path, in the place
+// of a file that is there: whole, or not at all. The file is marked as a copy:
+// the first Open for serving gives it an epoch of its own. progress, unless
+// nil, is told how many bytes of the stream were read, of about how many.
+//
+// Errors: ErrBadBackup, a *migrations.NewerError, store.ErrLocked if somebody
+// has a history open at path, too little free space, the context's (which is
+// looked at between two reads of r), or what the system says. They leave what
+// was at path as it was.
+func WriteBackup(ctx context.Context, path string, r io.Reader, progress func(done, total int64)) (info BackupInfo, err error) {
+	if path, err = resolve(path); err != nil {
+		return info, err
+	}
+	unlock, err := lockReplaced(path)
+	if err != nil {
+		return info, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	in := &streamReader{r: r}
+	head, err := in.begin()
+	if err != nil {
+		return info, err
+	}
+	if err := wantSpace(filepath.Dir(path), "the backup "+path, head.about); err != nil {
+		return info, err
+	}
+	n, err := makeFile(path + backupSuffix)
+	if err != nil {
+		return info, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.discard())
+		}
+	}()
+	var totals *streamTotals
+	for totals == nil {
+		if err := context.Cause(ctx); err != nil {
+			return info, err
+		}
+		if totals, err = in.next(n.put); err != nil {
+			return info, err
+		}
+		report(progress, in.bytes, max(head.about, in.bytes))
+	}
+	copied := binary.BigEndian.AppendUint64(nil, uint64(time.Now().UnixMicro()))
+	if err := n.put(bucketMeta, keyCopy, copied); err != nil {
+		return info, err
+	}
+	if _, err := n.finish(); err != nil {
+		return info, err
+	}
+	if err := wantBackup(n.path, head, totals); err != nil {
+		return info, err
+	}
+	failpoint.Hit("backup.swap")
+	if err := n.moveTo(path); err != nil {
+		return info, err
+	}
+	report(progress, in.bytes, in.bytes)
+	return BackupInfo{
+		Epoch: head.epoch, Head: head.head, Things: int(totals.things), Updates: totals.updates, Bytes: in.bytes,
+	}, nil
+}
+
+// lockReplaced refuses to replace what is no file, and a history that somebody
+// has open, as it would be lost to them; nobody opens it until unlock.
+func lockReplaced(path string) (unlock func() error, err error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return func() error { return nil }, nil
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return nil, &fs.PathError{Op: "write", Path: path, Err: syscall.EISDIR}
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is no file that a backup could take the place of", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	free, err := lock(f, true)
+	if err == nil && !free {
+		err = fmt.Errorf("%s: %w", path, store.ErrLocked)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f.Close, nil
+}
+
+// wantBackup opens a file that was made of a stream and holds it against what
+// that said.
+func wantBackup(path string, head streamHead, t *streamTotals) error {
+	r, err := OpenReadOnly(path, Options{})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBadBackup, err)
+	}
+	s := r.State()
+	if err := r.Close(); err != nil {
+		return err
+	}
+	if s.Epoch != head.epoch || s.Head != head.head || uint64(s.Things) != t.things || s.Updates != t.kept {
+		return fmt.Errorf("%w: it was to be of epoch %s, up to seq %d, with %d Things and %d updates, and is of %s, up to %d, with %d and %d",
+			ErrBadBackup, head.epoch, head.head, t.things, t.kept, s.Epoch, s.Head, s.Things, s.Updates)
+	}
+	return nil
+}

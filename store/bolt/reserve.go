@@ -1,0 +1,138 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"go.etcd.io/bbolt"
+)
+
+// Giving space back takes some first: a page is free only when what no longer
+// names it is on disk. So a part of the file stays free for that. The file
+// grows before it must, while the disk lets it; where it cannot, appending ends
+// at the reserve, and what gives space back goes on.
+const (
+	// reservePages is how many pages that is.
+	reservePages = 256
+	// heldBackPages is below how many pages in a file that cannot grow the input
+	// waits until background work has given back what it can.
+	heldBackPages = 2 * reservePages
+	// crampedPages is below how many pages in such a file background work gives
+	// back whatever can be given back.
+	crampedPages = 4 * reservePages
+	// smallPages is what a transaction takes beside what it writes.
+	smallPages = 32
+	// growBytes is by how much the file grows.
+	growBytes = 1 << 20
+)
+
+// space is what is known of the room in the file. Its writer holds DB.writing.
+type space struct {
+	// left is how many pages there are in a file that cannot grow, and one
+	// more; 0 for a file that can.
+	left atomic.Int64
+	// wanted is how many the last batch needed.
+	wanted atomic.Int64
+	// allocated is the file whose space was allocated up to its end.
+	allocated *file
+}
+
+// noRoomError refuses what would need the reserve of a file that cannot grow.
+type noRoomError struct{ err error }
+
+func (e *noRoomError) Error() string { return fmt.Sprintf("the history file cannot grow: %v", e.err) }
+func (e *noRoomError) Unwrap() error { return e.err }
+
+// makeRoom grows the file where it has less than the reserve behind what was
+// ever used, and what a transaction of about so many pages takes; cannot is
+// why it did not. The space is taken on the disk itself: a full one is known
+// before it is written to.
+func (db *DB) makeRoom(tx *bbolt.Tx, pages int64) (left int64, cannot error) {
+	f, st := db.file, db.file.bolt.Stats()
+	info, err := f.os.Stat()
+	if err != nil {
+		return math.MaxInt64, nil // what is written fails, and the file is opened anew
+	}
+	free, top, size := int64(st.FreePageN+st.PendingPageN), tx.Size(), info.Size()
+	want := top + (reservePages+max(0, pages-free))*pageSize
+	if size < want {
+		want = min((want+growBytes-1)/growBytes*growBytes, db.o.MaxDB)
+	}
+	if size < want || db.space.allocated != f {
+		switch err := allocate(f.os, top, max(size, want)); {
+		case err == nil:
+			size = max(size, want)
+			db.space.allocated = f
+		case isFullDisk(err):
+			cannot = err
+		}
+	}
+	left = free + (size-top)/pageSize
+	if cannot == nil {
+		db.space.left.Store(0)
+	} else {
+		db.space.left.Store(left + 1)
+	}
+	return left, cannot
+}
+
+// demandRoom is makeRoom for what does without the reserve.
+func (db *DB) demandRoom(tx *bbolt.Tx, pages int64) error {
+	db.space.wanted.Store(pages)
+	if left, cannot := db.makeRoom(tx, pages); cannot != nil && left < pages+reservePages {
+		return &noRoomError{cannot}
+	}
+	return nil
+}
+
+// isFullDisk tells that there is no space, rather than something wrong, which
+// writing meets by itself.
+func isFullDisk(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+}
+
+// pagesLeft gives how many pages there are in a file that cannot grow; many
+// for one that can.
+func (db *DB) pagesLeft() int64 {
+	if left := db.space.left.Load(); left > 0 {
+		return left - 1
+	}
+	return math.MaxInt64 / pageSize
+}
+
+// isCramped tells that the file cannot grow and has little that is free.
+func (db *DB) isCramped() bool { return db.pagesLeft() < crampedPages }
+
+// isFull tells that it has so little that the input waits.
+func (db *DB) isFull() bool {
+	return db.pagesLeft() < max(heldBackPages, db.space.wanted.Load()+reservePages)
+}
+
+// mostAtOnce bounds what background work writes before it gives back what that
+// replaces.
+func (db *DB) mostAtOnce(bytes int64) int64 { return min(bytes, db.pagesLeft()*pageSize/3) }
+
+// stagedPages is about what the staged batch takes.
+func (db *DB) stagedPages() int64 {
+	s := &db.stage
+	return (int64(len(s.stored))*3/2+int64(len(s.fresh)+len(s.docs))*512)/pageSize + smallPages
+}
+
+// fill writes zeros behind the end of the file.
+func fill(f *os.File, to int64) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, 64<<10)
+	for at := info.Size(); at < to; at += int64(len(zeros)) {
+		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), to-at)], at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
