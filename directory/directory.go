@@ -52,6 +52,7 @@ type item struct {
 	seq, thingSeq uint64
 	updates       uint64
 	cut           uint64 // the last snapshot that has this item
+	gone          bool   // forgotten; another item may have its name
 	last          *thing.Source
 	sources       []seen
 }

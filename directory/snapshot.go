@@ -108,6 +108,9 @@ func (d *Directory) copyChunk(items []*item, c *cut, p *parts) []*item {
 	for n < min(len(items), chunkItems) && bytes < chunkBytes {
 		it := items[n]
 		n++
+		if it.gone {
+			continue
+		}
 		if it.cut != c.number {
 			it.cut = c.number
 			if !p.expired(it.ts) {

@@ -1,6 +1,8 @@
 package directory
 
 import (
+	"slices"
+
 	"tbhist/thing"
 )
 
@@ -13,30 +15,30 @@ type seen struct {
 const sourceMemory = thing.Micros(SourceMemory / 1000)
 
 // see notes a source. Of more than most sources the one silent for longest
-// is forgotten.
+// is forgotten: the first, since they stand in the order they were seen in,
+// whatever became of the clock meanwhile.
 func (it *item) see(s *thing.Source, at thing.Micros, most int) {
-	oldest := 0
-	for i := range it.sources {
+	last := len(it.sources) - 1
+	for i := last; i >= 0; i-- {
 		have := &it.sources[i]
 		if have.source == s || *have.source == *s {
-			have.source, have.at = s, at
+			copy(it.sources[i:], it.sources[i+1:])
+			it.sources[last] = seen{s, at}
 			return
 		}
-		if have.at < it.sources[oldest].at {
-			oldest = i
-		}
 	}
-	if len(it.sources) < most {
-		it.sources = append(it.sources, seen{s, at})
-		return
+	if len(it.sources) >= most {
+		it.sources = slices.Delete(it.sources, 0, 1)
 	}
-	it.sources[oldest] = seen{s, at}
+	it.sources = append(it.sources, seen{s, at})
 }
 
-// countSources counts the sources of the last hour.
+// countSources counts the sources of the last hour. One that is ahead of now
+// by as much was seen while the clock was wrong, and counts once it is seen
+// again.
 func (it *item) countSources(now thing.Micros) (n int) {
 	for _, s := range it.sources {
-		if now-s.at < sourceMemory {
+		if age := now - s.at; age < sourceMemory && age > -sourceMemory {
 			n++
 		}
 	}

@@ -110,12 +110,16 @@ func (d *Directory) Walk(after *thing.Name, under thing.Name, tree bool, yield f
 	entries := make([]Entry, chunkItems)
 	for _, items := range within(sorted, after, under, tree) {
 		for len(items) > 0 {
-			n := 0
+			n, passed := 0, 0
 			buf = buf[:0]
 			d.mu.RLock()
-			for n < min(len(items), chunkItems) && len(buf) < chunkBytes {
-				buf = items[n].entry(&entries[n], now, buf)
-				n++
+			for passed < min(len(items), chunkItems) && len(buf) < chunkBytes {
+				it := items[passed]
+				passed++
+				if !it.gone {
+					buf = it.entry(&entries[n], now, buf)
+					n++
+				}
 			}
 			d.mu.RUnlock()
 			for i := range n {
@@ -123,7 +127,7 @@ func (d *Directory) Walk(after *thing.Name, under thing.Name, tree bool, yield f
 					return
 				}
 			}
-			items = items[n:]
+			items = items[passed:]
 		}
 	}
 }

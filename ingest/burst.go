@@ -25,7 +25,7 @@ type burst struct {
 	arena    []byte // what the drafts lie in
 	items    []item
 	found    []known      // the Thing of each item, at the hand-over
-	over     []int        // items refused at the hand-over, for max_things
+	over     []int        // items refused at the hand-over: their Thing says why
 	received thing.Micros // when it came in
 }
 

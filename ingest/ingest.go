@@ -32,6 +32,13 @@ type Options struct {
 	Limits wire.Limits
 	// MaxThings bounds how many Things are known; 0 means no bound.
 	MaxThings int
+	// Deny are namespaces that are refused, with all below them. What is
+	// known of them is refused too.
+	Deny []thing.Name
+	// Rate is how many messages a second are taken from one address; 0 means
+	// no bound. Connections over it are not read until the next is due,
+	// datagrams are refused.
+	Rate int
 	// QueueBytes and QueueUpdates are what makes a gathering batch full: the
 	// bytes of data and documentation URLs, and the number of updates. A
 	// batch goes over them by one burst of an input at most. 0 means the
@@ -59,16 +66,21 @@ type Ingest struct {
 	metrics  *metrics.Ingest
 	refusals *refusals
 	bursts   sync.Pool // of *burst
+	deny     deny
+	rates    *rates // nil for no bound
 
 	// ready holds a token when the consumer has something new to look at.
 	ready chan struct{}
 
 	mu     sync.Mutex // guards all below
 	names  map[string]known
-	warned bool // of nearly as many Things as MaxThings
+	slots  []uint32 // given back by Things that were forgotten
+	warned bool     // of nearly as many Things as MaxThings
 	closed bool
 	gather *Batch
 	free   []*Batch // given back, empty
+	// between waits for the consumer to call it.
+	between []func()
 	// space is closed, and nil again, when the gathering batch was taken.
 	// Inputs that wait make it.
 	space chan struct{}
@@ -100,6 +112,8 @@ func New(o Options) *Ingest {
 		refusals: newRefusals(o.Logger, o.Now),
 		bursts:   sync.Pool{New: func() any { return newBurst(o.Limits) }},
 		ready:    make(chan struct{}, 1),
+		deny:     newDeny(o.Deny),
+		rates:    newRates(o.Rate),
 		names:    make(map[string]known),
 		gather:   &Batch{},
 	}
@@ -129,6 +143,9 @@ func ReasonCodes() []string {
 type known struct {
 	name thing.Name
 	slot uint32 // from 1
+	// refused tells that its updates are, and why; slot is of no use then.
+	refused bool
+	reason  thing.Reason
 }
 
 // Know makes a Thing known that was there before: it counts against
@@ -144,26 +161,43 @@ func (in *Ingest) Know(name thing.Name) {
 	}
 }
 
-// find finds a Thing, or makes a new one known as long as there is room. It
-// is called under mu.
-func (in *Ingest) find(ns []byte) (k known, ok bool) {
-	if k, ok = in.names[string(ns)]; ok {
-		return k, true
+// find finds a Thing, or makes a new one known if it may come and as long as
+// there is room. It is called under mu.
+func (in *Ingest) find(ns []byte) known {
+	if k, ok := in.names[string(ns)]; ok {
+		return k
 	}
-	if in.o.MaxThings > 0 && len(in.names) >= in.o.MaxThings {
-		return known{}, false
+	switch {
+	case in.deny.has(ns):
+		return known{refused: true, reason: thing.ReasonDenied}
+	case in.o.MaxThings > 0 && len(in.names) >= in.o.MaxThings:
+		return known{refused: true, reason: thing.ReasonMaxThings}
 	}
-	return in.learn(thing.Name(ns)), true
+	return in.learn(thing.Name(ns))
 }
 
 // learn makes a Thing known. It is called under mu.
 func (in *Ingest) learn(name thing.Name) known {
 	k, ok := in.names[string(name)]
 	if !ok {
-		k = known{name, uint32(len(in.names)) + 1}
+		k = known{name: name, slot: in.slot()}
+		if in.deny.has([]byte(name)) {
+			k.refused, k.reason = true, thing.ReasonDenied
+		}
 		in.names[string(name)] = k
 	}
 	return k
+}
+
+// slot gives one that no known Thing has. With those given back, slots are as
+// many as there ever were Things at once. It is called under mu.
+func (in *Ingest) slot() uint32 {
+	if n := len(in.slots); n > 0 {
+		slot := in.slots[n-1]
+		in.slots = in.slots[:n-1]
+		return slot
+	}
+	return uint32(len(in.names)) + 1
 }
 
 // crowded tells, once, that 80 % of MaxThings are reached. It is called

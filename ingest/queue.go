@@ -136,7 +136,7 @@ func (in *Ingest) handOver(ctx context.Context, b *burst, transport thing.Transp
 	}
 	for _, i := range b.over {
 		item := &b.items[i]
-		in.refuse(item.source, thing.ReasonMaxThings, item.sample[:item.sampled])
+		in.refuse(item.source, b.found[i].reason, item.sample[:item.sampled])
 	}
 	b.reset()
 	return true
@@ -151,14 +151,13 @@ func (in *Ingest) put(b *burst, transport thing.Transport) (accepted int) {
 	// processor then waits for the memory of several at a time.
 	b.found = b.found[:0]
 	for i := range b.items {
-		of, _ := in.find(b.items[i].draft.NS)
-		b.found = append(b.found, of)
+		b.found = append(b.found, in.find(b.items[i].draft.NS))
 	}
 	for i := range b.items {
 		item := &b.items[i]
 		d := &item.draft
 		of := b.found[i]
-		if of.slot == 0 {
+		if of.refused {
 			b.over = append(b.over, i)
 			continue
 		}
@@ -190,7 +189,7 @@ func (in *Ingest) put(b *burst, transport thing.Transport) (accepted int) {
 
 // Next waits for the next batch, which is never empty. With gather above 0
 // it lets the batch fill until that long after its first update, or until
-// it is half full. After Close it hands out what is left at once, and then
+// it is half full. It calls what Between was given. After Close it hands out what is left at once, and then
 // io.EOF. The end of ctx is its error, and loses nothing: what has gathered
 // is there for the next call.
 func (in *Ingest) Next(ctx context.Context, gather time.Duration) (*Batch, error) {
@@ -199,6 +198,7 @@ func (in *Ingest) Next(ctx context.Context, gather time.Duration) (*Batch, error
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		in.callBetween()
 		b, wait, err := in.take(gather)
 		if b != nil || err != nil {
 			return b, err
@@ -228,7 +228,7 @@ func (in *Ingest) take(gather time.Duration) (b *Batch, wait time.Duration, err 
 	defer in.mu.Unlock()
 	b = in.gather
 	if len(b.Updates) == 0 {
-		if in.closed {
+		if in.closed && len(in.between) == 0 {
 			return nil, 0, io.EOF
 		}
 		return nil, 0, nil

@@ -69,6 +69,10 @@ func (in *Ingest) ServeUDP(ctx context.Context, conn *net.UDPConn) error {
 				in.refuse(source, thing.ReasonNotAllowed, payload)
 				continue
 			}
+			if in.rates != nil && !in.rates.allow(from) {
+				in.refuse(source, thing.ReasonRate, payload)
+				continue
+			}
 			in.decode(b, payload, source)
 			if b.full() && !in.handOver(ctx, b, thing.UDP) {
 				return nil

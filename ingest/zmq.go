@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"time"
 
 	"tbhist/internal/zmtp"
 	"tbhist/thing"
@@ -28,6 +29,7 @@ func (in *Ingest) zmqBurst(ctx context.Context, c *zmtp.Conn, source *thing.Sour
 	}
 	b := in.bursts.Get().(*burst) // nothing else is in the pool
 	b.received = thing.MicrosOf(in.o.Now())
+	var over time.Duration // that the next is not due for
 	for {
 		switch f.Kind {
 		case zmtp.Message:
@@ -36,7 +38,10 @@ func (in *Ingest) zmqBurst(ctx context.Context, c *zmtp.Conn, source *thing.Sour
 			in.refuse(source, thing.ReasonTooLarge, f.Body)
 		case zmtp.Subscribe, zmtp.Cancel: // not for a subscriber
 		}
-		if b.full() || !c.FrameBuffered() {
+		if in.rates != nil && (f.Kind == zmtp.Message || f.Kind == zmtp.Oversize) {
+			over = in.rates.took(source.Addr)
+		}
+		if over > 0 || b.full() || !c.FrameBuffered() {
 			break
 		}
 		if f, err = c.Read(); err != nil {
@@ -46,5 +51,8 @@ func (in *Ingest) zmqBurst(ctx context.Context, c *zmtp.Conn, source *thing.Sour
 	ok := in.handOver(ctx, b, thing.ZMQ)
 	b.reset()
 	in.bursts.Put(b)
-	return ok && err == nil
+	if !ok || err != nil {
+		return false
+	}
+	return over == 0 || in.holdBack(ctx, over)
 }

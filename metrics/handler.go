@@ -8,16 +8,11 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// maxScrapes is how many scrapes are answered at a time; one more is
-// answered with 503.
-const maxScrapes = 2
-
-// Handler answers a scrape, two at a time at most, in the text format 0.0.4
+// Handler answers a scrape, a few at a time, in the text format 0.0.4
 // whatever else is asked for: every scraper takes it. First comes what is on
 // the registry, then the series of the Things.
 func (m *Metrics) Handler() http.Handler {
@@ -26,10 +21,8 @@ func (m *Metrics) Handler() http.Handler {
 			ErrorHandling:      promhttp.ContinueOnError,
 			DisableCompression: true, // the whole is compressed here
 		}),
-		things: m.Things,
-	}
-	for range maxScrapes {
-		h.idle = append(h.idle, &answer{})
+		things:  m.Things,
+		scrapes: newScrapes(),
 	}
 	return h
 }
@@ -37,11 +30,7 @@ func (m *Metrics) Handler() http.Handler {
 type handler struct {
 	registry http.Handler
 	things   *Things
-
-	mu sync.Mutex // guards idle
-	// idle is a stack: while one scraper is answered after the other, one
-	// answer's memory does for all, and the other stays small.
-	idle []*answer
+	scrapes  *scrapes
 }
 
 // answer is the memory of one scrape, used again by the next.
@@ -54,12 +43,13 @@ type answer struct {
 
 // ServeHTTP is part of http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a := h.begin()
+	a := h.scrapes.begin(r.Context(), w)
 	if a == nil {
+		w.Header().Set("Connection", "close") // with what else it asks on it
 		http.Error(w, fmt.Sprintf("%d scrapes are being answered, try again later", maxScrapes), http.StatusServiceUnavailable)
 		return
 	}
-	defer h.end(a)
+	defer h.scrapes.end(a)
 
 	a.own.reset()
 	h.registry.ServeHTTP(&a.own, plain(r))
@@ -86,25 +76,6 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.write(a.zip, total) == nil {
 		_ = a.zip.Close() // the scraper may have gone
 	}
-}
-
-func (h *handler) begin() *answer {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	n := len(h.idle)
-	if n == 0 {
-		return nil
-	}
-	a := h.idle[n-1]
-	h.idle = h.idle[:n-1]
-	return a
-}
-
-func (h *handler) end(a *answer) {
-	clear(a.samples) // names that are forgotten are not held
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.idle = append(h.idle, a)
 }
 
 // write writes the registry's answer and the Things.

@@ -11,7 +11,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -158,43 +161,131 @@ func (w *heldWriter) Write(p []byte) (int, error) {
 }
 
 // The walk may hold a lock that the whole broker needs: it is over before a
-// slow scraper takes the first byte. Two scrapers are waited for, a third is
-// sent away, and those before it do not see its answer.
+// slow scraper takes the first byte. When as many as may be are slow, one
+// more waits; it is sent away when nothing helps, and those before it do not
+// see its answer.
 func TestSlowScrapers(t *testing.T) {
-	m := New(testOptions)
-	walks, letGo, begun := make(chan struct{}, maxScrapes+1), make(chan struct{}), make(chan struct{}, maxScrapes)
-	m.ObserveThings(2000, func(yield func(ThingSample) bool) {
-		someThings(2000)(yield)
-		walks <- struct{}{}
+	synctest.Test(t, func(t *testing.T) {
+		m := New(testOptions)
+		walks, letGo, begun := make(chan struct{}, maxScrapes+1), make(chan struct{}), make(chan struct{}, maxScrapes)
+		m.ObserveThings(2000, func(yield func(ThingSample) bool) {
+			someThings(2000)(yield)
+			walks <- struct{}{}
+		})
+		h := m.Handler()
+		var slow []*heldWriter
+		var answering sync.WaitGroup
+		for range maxScrapes {
+			w := &heldWriter{
+				ResponseRecorder: httptest.NewRecorder(), letGo: letGo, failsAfter: 1000,
+				begin: sync.OnceFunc(func() { begun <- struct{}{} }),
+			}
+			slow = append(slow, w)
+			answering.Go(func() { h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil)) })
+		}
+		for range maxScrapes {
+			<-walks
+			<-begun
+		}
+		if w := asked(h); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("one more is answered with %d", w.Code)
+		}
+		close(letGo)
+		answering.Wait()
+		for _, w := range slow {
+			if n := len(parsed(t, w.Body.String())["tbhist_thing_updates_total"].GetMetric()); n != 2000 {
+				t.Errorf("a slow one has %d Things", n)
+			}
+		}
+		if w := asked(h); w.Code != http.StatusOK {
+			t.Errorf("after them one is answered with %d", w.Code)
+		}
 	})
-	h := m.Handler()
-	var slow []*heldWriter
-	var answering sync.WaitGroup
-	for range maxScrapes {
-		w := &heldWriter{
-			ResponseRecorder: httptest.NewRecorder(), letGo: letGo, failsAfter: 1000,
-			begin: sync.OnceFunc(func() { begun <- struct{}{} }),
+}
+
+// cutWriter takes nothing until a deadline ends it, like a connection.
+type cutWriter struct {
+	*httptest.ResponseRecorder
+	cut chan struct{}
+	end func() // closes cut
+}
+
+func newCutWriter() *cutWriter {
+	w := &cutWriter{ResponseRecorder: httptest.NewRecorder(), cut: make(chan struct{})}
+	w.end = sync.OnceFunc(func() { close(w.cut) })
+	return w
+}
+
+func (w *cutWriter) Write(p []byte) (int, error) {
+	if w.Code == http.StatusServiceUnavailable {
+		return len(p), nil
+	}
+	<-w.cut
+	return 0, errors.New("deadline exceeded")
+}
+
+func (w *cutWriter) SetWriteDeadline(time.Time) error {
+	w.end()
+	return nil
+}
+
+// Scrapers that take nothing make room for others, the slowest first. With
+// more waiting than that helps, the rest is sent away at once.
+func TestSlowScrapersMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := New(testOptions).Handler()
+		var answering sync.WaitGroup
+		var slow []*cutWriter
+		for range maxScrapes {
+			w := newCutWriter()
+			slow = append(slow, w)
+			answering.Go(func() { h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil)) })
+			synctest.Wait()
+			<-time.After(time.Millisecond)
 		}
-		slow = append(slow, w)
-		answering.Go(func() { h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil)) })
-	}
-	for range maxScrapes {
-		<-walks
-		<-begun
-	}
-	if w := asked(h); w.Code != http.StatusServiceUnavailable {
-		t.Errorf("one more is answered with %d", w.Code)
-	}
-	close(letGo)
-	answering.Wait()
-	for _, w := range slow {
-		if n := len(parsed(t, w.Body.String())["tbhist_thing_updates_total"].GetMetric()); n != 2000 {
-			t.Errorf("a slow one has %d Things", n)
+		if w := asked(h); w.Code != http.StatusOK {
+			t.Errorf("one more is answered with %d", w.Code)
 		}
-	}
-	if w := asked(h); w.Code != http.StatusOK {
-		t.Errorf("after them one is answered with %d", w.Code)
-	}
+		for i, w := range slow {
+			select {
+			case <-w.cut:
+				if i != 0 {
+					t.Errorf("scraper %d was cut off", i)
+				}
+			default:
+				if i == 0 {
+					t.Error("the slowest was not cut off")
+				}
+			}
+		}
+		for _, w := range slow {
+			w.end()
+		}
+		answering.Wait()
+
+		var away atomic.Int64
+		for range maxScrapes + maxWaiting + 5 {
+			w := newCutWriter()
+			slow = append(slow, w)
+			answering.Go(func() {
+				h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+				if w.Code == http.StatusServiceUnavailable {
+					away.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := away.Load(); n != 5 {
+			t.Errorf("with %d waiting %d were sent away", maxWaiting, n)
+		}
+		for _, w := range slow {
+			w.end()
+		}
+		answering.Wait()
+		if w := asked(h); w.Code != http.StatusOK {
+			t.Errorf("after them one is answered with %d", w.Code)
+		}
+	})
 }
 
 // A scraper that goes away ends its answer, and does not spoil the next.

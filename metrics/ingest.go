@@ -12,6 +12,8 @@ type Ingest struct {
 	NormalisedNonfinite, NormalisedSurrogate prometheus.Counter
 	// UDPKernelDrops counts datagrams that never reached the program.
 	UDPKernelDrops prometheus.Counter
+	// HeldBack counts how often a connection was not read for a while.
+	HeldBack prometheus.Counter
 }
 
 // NewIngest makes them on reg, or on nothing when that is nil.
@@ -32,13 +34,18 @@ func NewIngest(reg prometheus.Registerer, transports, reasons []string) *Ingest 
 		Name: "tbhist_udp_kernel_drops_total",
 		Help: "Datagrams to the input that the kernel dropped because the receive buffer was full; counted on Linux only.",
 	})
-	register(reg, accepted, refused, normalised, drops)
+	held := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "tbhist_input_held_back_total",
+		Help: "Times that a ZeroMQ connection was not read for a while because its address had sent more than --input-rate.",
+	})
+	register(reg, accepted, refused, normalised, drops, held)
 	m := &Ingest{
 		Accepted:            perValue(accepted, transports),
 		Refused:             make([][]prometheus.Counter, len(transports)),
 		NormalisedNonfinite: normalised.WithLabelValues("nonfinite"),
 		NormalisedSurrogate: normalised.WithLabelValues("surrogate"),
 		UDPKernelDrops:      drops,
+		HeldBack:            held,
 	}
 	for i, transport := range transports {
 		m.Refused[i] = perValue(refused.MustCurryWith(prometheus.Labels{"transport": transport}), reasons)

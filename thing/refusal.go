@@ -23,6 +23,8 @@ const (
 	ReasonTooDeep                    // nested deeper than 512
 	ReasonMaxThings                  // a new Thing beyond --max-things
 	ReasonNotAllowed                 // from an address outside --allow-input
+	ReasonDenied                     // a Thing under --deny
+	ReasonRate                       // more from one address than --input-rate
 	Reasons                          // how many there are
 )
 
@@ -30,7 +32,7 @@ var reasonCodes = [Reasons]string{
 	"empty", "not_utf8", "not_json", "not_msgpack", "shape", "type",
 	"ns_missing", "ns", "data_missing", "ts_type", "ts_range",
 	"number_length", "ext", "too_large", "too_deep", "max_things",
-	"not_allowed",
+	"not_allowed", "denied", "rate",
 }
 
 // String gives the code.

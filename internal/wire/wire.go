@@ -87,6 +87,8 @@ var refusals = func() (r [thing.Reasons]*thing.Refusal) {
 		thing.ReasonTooDeep:      "arrays and objects nested at most 512 deep",
 		thing.ReasonMaxThings:    "no more Things than --max-things",
 		thing.ReasonNotAllowed:   "input from the networks of --allow-input",
+		thing.ReasonDenied:       "no Thing that --deny names, nor any below it",
+		thing.ReasonRate:         "no more from one address than --input-rate; over ZeroMQ the rest waits",
 	} {
 		r[reason] = &thing.Refusal{Reason: thing.Reason(reason), Taken: taken}
 	}

@@ -2,15 +2,69 @@ package zmtp
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// budget bounds one kind of memory that the connections of a listener hold
-// for frames that have not come in whole. A nil budget is without bound.
+// Memory bounds what the connections of one or more listeners hold together
+// of what has not come in whole, or not gone out.
+type Memory struct {
+	// buffers is for what lend gives to read into, bodies for bodies that no
+	// buffer holds and messages of many parts.
+	buffers, bodies *budget
+	out             outBudget
+}
+
+// NewMemory makes one that bounds buffers and bodies to so many bytes each;
+// bodies should have room for some frames of the largest size. Limits says
+// what happens when there is no more.
+func NewMemory(buffers, bodies int64) *Memory {
+	return &Memory{buffers: newBudget(buffers), bodies: newBudget(bodies)}
+}
+
+// What is lent to write from, by all connections together: so much in large
+// buffers, so much in all. Beyond it, what is written goes out piece by
+// piece: only peers that are slow to take it hold a buffer for long.
+const (
+	maxOutLarge = 8 << 20
+	maxOut      = 12 << 20
+)
+
+// outBudget bounds what is lent to write from. A nil one is without bound.
+type outBudget struct{ used atomic.Int64 }
+
+// lend gives the largest buffer for which there is room, nil for none.
+func (b *outBudget) lend() []byte {
+	if b == nil || b.take(largeBuffer, maxOutLarge) {
+		return lend(largeBuffer)
+	}
+	if b.take(middleBuffer, maxOut) {
+		return lend(middleBuffer)
+	}
+	return nil
+}
+
+func (b *outBudget) take(n, most int64) bool {
+	if b.used.Add(n) <= most {
+		return true
+	}
+	b.used.Add(-n)
+	return false
+}
+
+func (b *outBudget) takeBack(buf []byte) {
+	if b != nil {
+		b.used.Add(-int64(len(buf)))
+	}
+	takeBack(buf)
+}
+
+// budget bounds one kind of memory that connections hold for what has not
+// come in whole. A nil budget is without bound.
 type budget struct {
 	max int64
-	// grace is how long a connection may be in the middle of one frame
-	// before it may be closed to make room.
+	// grace is how long a connection may be in the middle of one frame, or
+	// hold a long message, before it may be closed to make room.
 	grace time.Duration
 
 	mu   sync.Mutex
@@ -23,8 +77,7 @@ func newBudget(limit int64) *budget {
 }
 
 // take books n bytes for c. While that is more than there is, connections
-// stuck in the middle of a frame for longer than grace are closed, the
-// oldest first. When it is still too much, take reports false and, unless
+// stuck for longer than grace are closed, the oldest first. When it is still too much, take reports false and, unless
 // must is set, books nothing.
 func (b *budget) take(c *Conn, n int64, must bool) bool {
 	if b == nil {
@@ -39,7 +92,7 @@ func (b *budget) take(c *Conn, n int64, must bool) bool {
 		}
 		b.used -= b.held[victim]
 		delete(b.held, victim)
-		victim.end(peerError(refusedMemory, "stuck in the middle of a frame while memory for frames ran out"))
+		victim.end(peerError(refusedMemory, "stuck in the middle of a frame or message while memory for them ran out"))
 	}
 	fits := b.used+n <= b.max
 	if fits || must {
@@ -53,7 +106,7 @@ func (b *budget) stuckLongest() *Conn {
 	var victim *Conn
 	oldest := time.Now().Add(-b.grace).UnixNano()
 	for c := range b.held {
-		if since := c.midFrame.Load(); since != 0 && since < oldest {
+		if since := c.stuckSince(); since != 0 && since < oldest {
 			victim, oldest = c, since
 		}
 	}

@@ -21,7 +21,7 @@ type Conn struct {
 	peer     peerInfo
 	interval time.Duration // between heartbeats; 0 when none are sent
 	buffers  *budget       // for lent buffers
-	bodies   *budget       // for bodies that no buffer holds
+	bodies   *budget       // for bodies that no buffer holds, and long messages
 	prefixes *budget       // for subscriptions
 
 	ctx    context.Context // ends when the connection is closed
@@ -37,16 +37,23 @@ type Conn struct {
 	subs     *Subscriptions
 	subsOnce sync.Once
 	// midFrame is the time, in Unix nanoseconds, since which the reader
-	// waits for the rest of one frame; 0 while it does not.
-	midFrame atomic.Int64
+	// waits for the rest of one frame; 0 while it does not. holding is the
+	// same for a long message: since when it has been held, until the next
+	// is read.
+	midFrame, holding atomic.Int64
+	held              int64 // bytes of that message; belongs to the reader
 
 	out     output
 	control control
 }
 
-// newConn wraps a network connection whose handshake has not begun.
-func newConn(ctx context.Context, nc net.Conn, role Role, limits Limits, buffers, bodies *budget) *Conn {
-	c := &Conn{nc: nc, role: role, limits: limits, remote: addrPort(nc), buffers: buffers, bodies: bodies}
+// newConn wraps a network connection whose handshake has not begun. m is nil
+// for one that was dialled.
+func newConn(ctx context.Context, nc net.Conn, role Role, limits Limits, m *Memory) *Conn {
+	c := &Conn{nc: nc, role: role, limits: limits, remote: addrPort(nc)}
+	if m != nil {
+		c.buffers, c.bodies, c.out.budget = m.buffers, m.bodies, &m.out
+	}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.in.init()
 	return c
@@ -146,6 +153,16 @@ func (c *Conn) because(err error) error {
 		return *cause
 	}
 	return err
+}
+
+// stuckSince gives the time, in Unix nanoseconds, since which the connection
+// holds what it was lent without the peer's having done its part; 0 for none.
+func (c *Conn) stuckSince() int64 {
+	mid, holding := c.midFrame.Load(), c.holding.Load()
+	if mid == 0 || holding != 0 && holding < mid {
+		return holding
+	}
+	return mid
 }
 
 // fault gives what the peer did to have its connection ended, nil if it did

@@ -29,7 +29,7 @@ func pipe(t testing.TB, role Role, l Limits) (*Conn, net.Conn) {
 		t.Fatal(err)
 	}
 	l = l.withDefaults(role)
-	c := newConn(context.Background(), near, role, l, newBudget(l.MaxBuffered), newBudget(l.MaxBuffered))
+	c := newConn(context.Background(), near, role, l, NewMemory(l.MaxBuffered, l.MaxBuffered))
 	t.Cleanup(func() {
 		_ = c.Close()
 		_ = far.Close()
@@ -346,7 +346,7 @@ func TestBudget(t *testing.T) {
 				defer b.mu.Unlock()
 				return b.used
 			}
-			for _, b := range []*budget{tl.buffers, tl.bodies} {
+			for _, b := range []*budget{tl.o.Memory.buffers, tl.o.Memory.bodies} {
 				b.mu.Lock()
 				b.grace = 20 * time.Millisecond
 				b.mu.Unlock()
@@ -364,7 +364,7 @@ func TestBudget(t *testing.T) {
 				// Buffers are lent before those who are stuck can be told from
 				// those who are slow, so that the bound holds a moment later.
 				return tl.count(refusedMemory) >= stuck-limit/size &&
-					held(tl.buffers)+held(tl.bodies) <= limit+2*largeBuffer
+					held(tl.o.Memory.buffers)+held(tl.o.Memory.bodies) <= limit+2*largeBuffer
 			})
 			if n := tl.Conns(); n < limit/size/2 {
 				t.Errorf("only %d connections are left", n)
@@ -372,6 +372,80 @@ func TestBudget(t *testing.T) {
 			check(good, Sub)
 		})
 	}
+}
+
+// Messages of which the end does not come are held in the same memory, and so
+// are those that are not dealt with: nobody makes many connections hold one.
+func TestBudgetOfMessages(t *testing.T) {
+	for name, part := range map[string]int{"large parts": 1 << 20, "small parts": 60_000} {
+		t.Run(name, func(t *testing.T) {
+			const limit, size = 4 << 20, 1 << 20
+			memory := NewMemory(limit, limit)
+			memory.bodies.grace = 20 * time.Millisecond
+			tl := listen(t, ListenerOptions{
+				Role: Router, Memory: memory, Limits: Limits{MaxFrame: 1 << 20, MaxMessage: 2 << 20},
+			}, serveRole(Router, nil))
+			const stuck = 20
+			parts := bytes.Repeat(AppendFrame(nil, make([]byte, part), true), size/part)
+			for range stuck {
+				r := shake(t, tl.addr, "DEALER", 1)
+				go func() { r.send(parts) }()
+			}
+			good := shake(t, tl.addr, "DEALER", 1)
+			wait(t, "the stuck made room", func() bool {
+				check(good, Router)
+				return tl.count(refusedMemory) >= stuck-limit/size
+			})
+			memory.bodies.mu.Lock()
+			if memory.bodies.used > limit {
+				t.Errorf("%d bytes are held", memory.bodies.used)
+			}
+			memory.bodies.mu.Unlock()
+			for range 3 { // a large one is held while it is answered, and no longer
+				good.send(AppendFrame(nil, nil, true), AppendFrame(nil, make([]byte, size), false))
+				good.frame()
+				if _, body := good.frame(); len(body) != size {
+					t.Fatalf("answered with %d bytes", len(body))
+				}
+			}
+		})
+	}
+}
+
+// Writers that are held up by slow peers do not each hold a large buffer: of
+// those there are so many, and beyond them small ones, and none. All of them
+// come back.
+func TestOutBudget(t *testing.T) {
+	const peers = maxOut/middleBuffer + 100
+	var b outBudget
+	var lent [][]byte
+	total := 0
+	for range peers {
+		if buf := b.lend(); buf != nil {
+			lent = append(lent, buf)
+			total += len(buf)
+		}
+	}
+	if total > maxOut || b.lend() != nil {
+		t.Errorf("%d bytes are lent", total)
+	}
+	for _, buf := range lent {
+		b.takeBack(buf)
+	}
+	if b.used.Load() != 0 || len(b.lend()) != largeBuffer {
+		t.Errorf("%d bytes are still lent", b.used.Load())
+	}
+
+	// Without a buffer the same bytes go out.
+	memory := NewMemory(1<<20, 1<<20)
+	tl := listen(t, ListenerOptions{Role: Router, Memory: memory}, serveRole(Router, nil))
+	memory.out.used.Store(maxOut)
+	works(t, tl.addr, Router)
+	memory.out.used.Store(0)
+	r := shake(t, tl.addr, "DEALER", 0)
+	check(r, Router)
+	_ = r.Close()
+	wait(t, "nothing is lent", func() bool { return tl.Conns() == 0 && memory.out.used.Load() == 0 })
 }
 
 func TestHeartbeat(t *testing.T) {

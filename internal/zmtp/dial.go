@@ -43,7 +43,7 @@ func Dial(ctx context.Context, addr string, o DialOptions) (*Conn, error) {
 		return nil, fmt.Errorf("zmtp: %w", err)
 	}
 	tune(nc)
-	c := newConn(context.Background(), nc, o.Role, limits, nil, nil)
+	c := newConn(context.Background(), nc, o.Role, limits, nil)
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
 	if err := c.handshake(o.Identity, false, time.Now().Add(limits.Handshake)); err != nil {

@@ -11,10 +11,13 @@ import (
 // read past; the connection goes on.
 var ErrOversize = errors.New("zmtp: the message is too large")
 
-// ReadMessage reads one whole message. Its frames are the caller's. The error is
+// ReadMessage reads one whole message. Its frames are the caller's; on a
+// listener's connection they count until the next ReadMessage or Await, and
+// when memory is short a connection that holds much for long is closed. The error is
 // ErrOversize, with the connection still usable, for a message with a frame
 // too large; of such frames it has the beginning only.
 func ReadMessage(c *Conn) ([][]byte, error) {
+	c.letGo()
 	var frames [][]byte
 	var oversize error
 	for {
@@ -28,6 +31,9 @@ func ReadMessage(c *Conn) ([][]byte, error) {
 		case Oversize:
 			oversize = ErrOversize
 		case Message:
+		}
+		if err := c.hold(len(f.Body)); err != nil {
+			return nil, c.fail(err)
 		}
 		if c.in.body != nil { // nobody else knows it
 			c.in.body = nil

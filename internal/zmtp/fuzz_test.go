@@ -26,7 +26,7 @@ func (b *bytesConn) SetWriteDeadline(time.Time) error { return nil }
 
 func bytesPeer(role Role, sent []byte, l Limits) *Conn {
 	l = l.withDefaults(role)
-	return newConn(context.Background(), &bytesConn{bytes.NewReader(sent)}, role, l, newBudget(l.MaxBuffered), newBudget(l.MaxBuffered))
+	return newConn(context.Background(), &bytesConn{bytes.NewReader(sent)}, role, l, NewMemory(l.MaxBuffered, l.MaxBuffered))
 }
 
 // No bytes make the handshake panic, even inside the library, and what it

@@ -135,12 +135,8 @@ func (c *Conn) receive(p []byte, partial bool) (int, error) {
 // other half-way. A peer that was dialled is believed up to trusted bytes.
 func (c *Conn) large(size int) ([]byte, error) {
 	c.midFrame.Store(0) // waiting for room is not the peer's fault
-	for !c.bodies.take(c, int64(size), false) {
-		select {
-		case <-c.ctx.Done():
-			return nil, c.because(net.ErrClosed)
-		case <-time.After(roomPause):
-		}
+	if err := c.room(int64(size)); err != nil {
+		return nil, err
 	}
 	defer c.bodies.give(c, int64(size))
 	var body []byte
@@ -175,8 +171,46 @@ func (c *Conn) giveBody() {
 	c.in.body = nil
 }
 
-// roomPause is how long a body that there is no room for waits to look
-// again.
+// freeMessage is how much of a message is held without being booked.
+const freeMessage = 4 << 10
+
+// hold books n bytes more of a message that is kept until the next is read.
+// A peer that never ends its message, or asks much before it has taken the
+// last answer, could else make every connection hold one.
+func (c *Conn) hold(n int) error {
+	c.held += int64(n)
+	switch {
+	case c.bodies == nil || c.held <= freeMessage:
+		return nil
+	case c.holding.Load() == 0: // with what was free so far
+		c.holding.Store(time.Now().UnixNano())
+		n = int(c.held)
+	}
+	return c.room(int64(n))
+}
+
+// room books bytes for bodies, and waits until there is room for them.
+func (c *Conn) room(n int64) error {
+	for !c.bodies.take(c, n, false) {
+		select {
+		case <-c.ctx.Done():
+			return c.because(net.ErrClosed)
+		case <-time.After(roomPause):
+		}
+	}
+	return nil
+}
+
+// letGo gives back what hold booked: the message was dealt with.
+func (c *Conn) letGo() {
+	if c.holding.Load() != 0 {
+		c.bodies.give(c, c.held)
+		c.holding.Store(0)
+	}
+	c.held = 0
+}
+
+// roomPause is how long what there is no room for waits to look again.
 const roomPause = 20 * time.Millisecond
 
 // skip reads past a body, and gives its first bytes.
@@ -213,6 +247,7 @@ func (c *Conn) more() error {
 // release gives back what the reading side holds. Nobody may be reading.
 func (c *Conn) release() {
 	c.lower()
+	c.letGo()
 	c.in.body = nil
 	c.buffers.giveAll(c)
 	c.bodies.giveAll(c)

@@ -19,6 +19,9 @@ type ListenerOptions struct {
 	Name   string // of the listener, in log lines: "feed"
 	Role   Role   // Pub, Sub or Router
 	Limits Limits
+	// Memory is shared with other listeners; nil means one of its own, of
+	// Limits.MaxBuffered.
+	Memory *Memory
 	// Heartbeat is the interval of PINGs to peers that know them (ZMTP 3.1)
 	// while nothing comes from them; one that does not answer within
 	// another interval is closed. 0 means none.
@@ -44,7 +47,7 @@ type Listener struct {
 	log   *refusalLog
 	wg    sync.WaitGroup // connections
 
-	buffers, bodies, prefixes *budget // for all connections together
+	prefixes *budget // for all connections together
 }
 
 // NewListener makes a listener of ln, which it owns from then on. serve is
@@ -59,12 +62,13 @@ func NewListener(ln net.Listener, o ListenerOptions, serve func(ctx context.Cont
 	if o.Refused == nil {
 		o.Refused = func(string) {}
 	}
+	if o.Memory == nil {
+		o.Memory = NewMemory(o.Limits.MaxBuffered, o.Limits.MaxBuffered)
+	}
 	l := &Listener{
 		ln: ln, o: o, serve: serve,
 		table:    newTable(o.Limits),
 		log:      newRefusalLog(o.Logger, o.Name, time.Now),
-		buffers:  newBudget(o.Limits.MaxBuffered),
-		bodies:   newBudget(o.Limits.MaxBuffered),
 		prefixes: newBudget(o.Limits.MaxSubscribed),
 	}
 	l.prefixes.grace = math.MaxInt64 // nobody is closed to make room for a subscription
@@ -102,7 +106,7 @@ func (l *Listener) Run(ctx context.Context) error {
 
 // begin starts a connection's goroutine, or refuses the connection.
 func (l *Listener) begin(ctx context.Context, nc net.Conn) {
-	c := newConn(ctx, nc, l.o.Role, l.o.Limits, l.buffers, l.bodies)
+	c := newConn(ctx, nc, l.o.Role, l.o.Limits, l.o.Memory)
 	c.prefixes = l.prefixes
 	if l.o.Admit != nil && !l.o.Admit(c.remote.Addr()) {
 		_ = c.Close()
@@ -117,6 +121,9 @@ func (l *Listener) begin(ctx context.Context, nc net.Conn) {
 		l.handle(c)
 		_ = c.Close()
 		c.release()
+		c.out.mu.Lock()
+		c.drop()
+		c.out.mu.Unlock()
 		c.prefixes.giveAll(c)
 		l.table.remove(c)
 	})

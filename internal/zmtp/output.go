@@ -13,8 +13,10 @@ import (
 type output struct {
 	mu   sync.Mutex // before control.mu
 	err  error      // why writing ended
-	lent []byte     // a large buffer, while there is something in it
+	lent []byte     // a buffer, while there is something in it
 	n    int        // bytes in it
+	// budget is where lent comes from.
+	budget *outBudget
 	// control is the buffer that control.take is given in exchange.
 	control []byte
 }
@@ -98,12 +100,15 @@ func (c *Conn) put(p []byte) {
 	}
 	for len(p) > 0 && o.err == nil {
 		if o.lent == nil {
-			o.lent = lend(largeBuffer)
+			if o.lent = o.budget.lend(); o.lent == nil {
+				c.send(p)
+				return
+			}
 		}
 		n := copy(o.lent[o.n:], p)
 		o.n += n
 		p = p[n:]
-		if o.n == largeBuffer {
+		if o.n == len(o.lent) {
 			c.flush()
 		}
 	}
@@ -118,8 +123,16 @@ func (c *Conn) flush() {
 	if o.err == nil {
 		c.send(o.lent[:o.n])
 	}
-	takeBack(o.lent)
-	o.lent, o.n = nil, 0
+	c.drop()
+}
+
+// drop gives the buffer back. The lock is held.
+func (c *Conn) drop() {
+	o := &c.out
+	if o.lent != nil {
+		o.budget.takeBack(o.lent)
+		o.lent, o.n = nil, 0
+	}
 }
 
 // send writes p to the network. It gives up when nothing was taken for

@@ -49,6 +49,7 @@ func (c *Conn) Await() error {
 	if c.in.body != nil {
 		c.giveBody()
 	}
+	c.letGo()
 	for {
 		if err := c.need(1); err != nil {
 			return err

@@ -84,10 +84,11 @@ type Limits struct {
 	MaxSubscribed int64
 	// MaxBuffered bounds what all connections of a listener together hold
 	// of frames that have not come in whole yet: once for buffers of 64 KiB
-	// at most, and once for larger bodies, as announced. When buffers need
-	// more, and when bodies wait for room, connections that have been in
-	// the middle of a frame for over a second are closed, the oldest first.
-	// At least 4 × MaxFrame.
+	// at most, and once for larger bodies, as announced, with messages of
+	// over 4 KiB that are held. When buffers need more, and when bodies wait
+	// for room, connections that have been in the middle of a frame, or held
+	// a message, for over a second are closed, the oldest first. At least
+	// 4 × MaxFrame. A Memory that is shared has bounds of its own.
 	MaxBuffered int64
 	// WriteDeadline is how long a peer may take nothing at all of what is
 	// written to it. One that takes a little is never closed.
@@ -106,7 +107,7 @@ func DefaultLimits() Limits {
 		MaxParts:             1024,
 		MaxSubscriptions:     4096,
 		MaxSubscriptionBytes: 512 << 10,
-		MaxSubscribed:        48 << 20,
+		MaxSubscribed:        8 << 20,
 		MaxBuffered:          32 << 20,
 		WriteDeadline:        10 * time.Second,
 	}
