@@ -44,6 +44,10 @@ type Options struct {
 	// AnswerTimeout bounds how long the broker may take over one page of an
 	// answer. 0 is 30 s.
 	AnswerTimeout time.Duration
+	// Token is the one of tbhist serve --http-token: what Forget, Stats and
+	// Backup need to be answered by a broker on another machine. It is sent
+	// as it is, in plain text.
+	Token string
 	// Logger gets what is worth knowing about connections; nil is silence.
 	Logger *slog.Logger
 }

@@ -32,7 +32,7 @@ func BenchmarkPublish(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			r := newRig(b, Options{Logger: slog.New(slog.DiscardHandler)})
-			r.Publisher.clock.now = time.Now
+			r.Publisher.clock.now, r.Publisher.clock.wall = time.Now, time.Now
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan error)
 			for i := range c.subscribers {

@@ -17,8 +17,8 @@ const (
 	// answerBytes bounds the answers that are in memory, being made or
 	// being sent; addressBytes what of it one address may take, loopback
 	// excepted.
-	answerBytes  = 24 << 20
-	addressBytes = 8 << 20
+	answerBytes  = 12 << 20
+	addressBytes = 6 << 20
 	// patience is how long a request waits for room. Halfway, those who
 	// have been taking their answer for as long are cut off.
 	patience = 4 * time.Second
@@ -103,6 +103,21 @@ func (a *answers) more(an *answer, bytes int) bool {
 	a.booked += bytes
 	a.byAddr[an.addr] += bytes
 	return true
+}
+
+// shrink gives back what an answer took beyond so many bytes, now that it is
+// made.
+func (a *answers) shrink(an *answer, bytes int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	less := an.bytes - bytes
+	if less <= 0 {
+		return
+	}
+	an.bytes = bytes
+	a.booked -= less
+	a.byAddr[an.addr] -= less
+	a.room.Release(int64(less))
 }
 
 // addressHas tells whether an address may take so many bytes more. The lock

@@ -23,7 +23,29 @@ const (
 	countPage = 32 << 10
 )
 
-var pageBuffers = sync.Pool{New: func() any { return new([]byte) }}
+// All subscribers' pages together have manyPages bytes, and beyond that
+// tinyPage each: what is held by those who take them slowly is bounded.
+const (
+	manyPages = 8 << 20
+	tinyPage  = 8 << 10
+)
+
+// pageBuffers are for pages of leastPage at most, and for larger ones: a slow
+// subscriber is not to hold a large buffer with a small page in it.
+var pageBuffers = [2]sync.Pool{
+	{New: func() any { return new([]byte) }},
+	{New: func() any { return new([]byte) }},
+}
+
+// pageRoom books room for a subscriber's next page: as much as it would have,
+// or less when others hold much.
+func (p *Publisher) pageRoom(room int) int {
+	if p.pages.Add(int64(room)) > manyPages {
+		p.pages.Add(int64(tinyPage - room))
+		room = tinyPage
+	}
+	return room
+}
 
 // catchUp is how far a subscriber outside the window has come. The writer's
 // own.
@@ -34,16 +56,24 @@ type catchUp struct {
 	room     int // bytes of the next page
 }
 
-// tooFar tells whether an update is further back than a subscriber may be.
-// One that had caught up more recently than that is not behind: then it was
-// the disk that was slow, or the clock was set.
-func (s *subscriber) tooFar(received thing.Micros, since time.Time) bool {
-	lag := s.p.o.MaxLag
-	if lag < 0 {
+// tooFar tells whether an update is further back than a subscriber may be;
+// seq is its own, or that of the newest one before it. One that had caught up
+// more recently than that is not behind: then it was the disk that was slow.
+// Nor is one that is to be sent what was published more recently: then the
+// time of day stepped since it was received.
+func (s *subscriber) tooFar(received thing.Micros, seq uint64, since time.Time) bool {
+	p := s.p
+	lag := p.o.MaxLag
+	if lag < 0 || p.clock.wall().Sub(received.Time()) <= lag {
 		return false
 	}
-	now := s.p.clock.now()
-	return now.Sub(received.Time()) > lag && now.Sub(since) > lag
+	now := p.clock.now()
+	if now.Sub(since) <= lag {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return seq <= p.past.head(now)
 }
 
 // catchUp sends one page of history to a subscriber outside the window.
@@ -60,10 +90,16 @@ func (s *subscriber) catchUp(ctx context.Context, st step) error {
 		h.question, h.matcher = &q, m
 	}
 	h.room = min(max(h.room, leastPage), mostPage)
-	buf := pageBuffers.Get().(*[]byte) // nothing else is in there
+	room := s.p.pageRoom(h.room)
+	defer s.p.pages.Add(-int64(room))
+	buffers, most := &pageBuffers[0], 2*leastPage
+	if room > leastPage {
+		buffers, most = &pageBuffers[1], 2*mostPage
+	}
+	buf := buffers.Get().(*[]byte) // nothing else is in there
 	defer func() {
-		if cap(*buf) <= 2*mostPage {
-			pageBuffers.Put(buf)
+		if cap(*buf) <= most {
+			buffers.Put(buf)
 		}
 	}()
 	framed, sent, first, far := (*buf)[:0], 0, thing.Micros(0), false
@@ -75,10 +111,10 @@ func (s *subscriber) catchUp(ctx context.Context, st step) error {
 		}
 		if sent == 0 {
 			first = u.Received
-			if far = s.tooFar(u.Received, st.since); far {
+			if far = s.tooFar(u.Received, u.Seq, st.since); far {
 				return false
 			}
-		} else if len(framed)+len(line) > h.room {
+		} else if len(framed)+len(line) > room {
 			return false
 		}
 		framed, sent = zmtp.AppendFrame(framed, line, false), sent+1

@@ -50,6 +50,30 @@ func TestSlowSubscriberLosesNothing(t *testing.T) {
 	}
 }
 
+// When others hold many pages, one's own are tiny, and nothing is lost. What
+// was booked is given back.
+func TestManyPagesHeld(t *testing.T) {
+	r := newRig(t, small())
+	r.pages.Store(manyPages - leastPage)
+	if a, b := r.pageRoom(leastPage), r.pageRoom(leastPage); a != leastPage || b != tinyPage {
+		t.Errorf("room for %d bytes, then %d", a, b)
+	}
+	r.pages.Store(manyPages)
+	s := r.serve(everything)
+	s.open(false)
+	fallOut(r, 2000, "a", "b", "a.b")
+	s.untilStuck()
+	if got := r.pages.Load(); got > manyPages+tinyPage {
+		t.Errorf("a subscriber that is stuck holds %d bytes", got-manyPages)
+	}
+	s.open(true)
+	wantSeqs(t, s.take(6000), 1, 6000)
+	r.idle()
+	if got := r.pages.Load(); got != manyPages {
+		t.Errorf("%d bytes are still held", got-manyPages)
+	}
+}
+
 func TestSlowSubscriberFiltered(t *testing.T) {
 	for name, prefixes := range map[string][]string{
 		"one":     {updateHead + `a.b"`},

@@ -32,7 +32,7 @@ func (p *Publisher) question(r *wire.Request) (*question, error) {
 			return nil, badRequest(`"cursor" is the "next" of an earlier page, unchanged, in a request of the same type`)
 		}
 	} else {
-		now := micros(p.clock.now())
+		now := micros(p.clock.wall())
 		q.fill(r, now)
 		if r.Epoch != "" {
 			q.epoch = r.Epoch

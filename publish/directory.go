@@ -15,14 +15,27 @@ type listed struct {
 	wide  wire.Wide
 }
 
+// A wide page has mostWide bytes at most: while it is made its entries are
+// held beside its lines, and take wideTimes as much.
+const (
+	mostWide  = 1 << 20
+	wideTimes = 4
+)
+
 // directory answers with one page of the directory, as it is or was.
 func (a *asked) directory(ctx context.Context, r *wire.Request, q *question) (frame []byte, err error) {
-	done, err := a.turn(ctx, r.PageSize())
+	room := r.PageSize()
+	booked := room
+	if q.wide {
+		room = min(room, mostWide)
+		booked = wideTimes * room
+	}
+	done, err := a.turn(ctx, booked)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	a.lines.room = r.PageSize()
+	a.lines.room = room
 	l := lister{page: &a.lines, wide: q.wide}
 	head := wire.PageHead{Type: wire.TypeDirectoryPage, ID: r.ID, Epoch: q.epoch}
 	if q.at == nil {
@@ -53,6 +66,7 @@ func (a *asked) directory(ctx context.Context, r *wire.Request, q *question) (fr
 	if err := a.fit(); err != nil {
 		return nil, err
 	}
+	a.p.answers.shrink(a.room, a.lines.held()+a.bytes)
 	head.Count = l.count
 	if l.full {
 		q.after = &l.last

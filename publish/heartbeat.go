@@ -25,7 +25,7 @@ func (p *Publisher) beat() {
 // heartbeat writes a heartbeat for where the subscriber stands.
 func (s *subscriber) heartbeat(h wire.Heartbeat) error {
 	state := s.p.o.Store.State()
-	h.Epoch, h.Degraded, h.TS = state.Epoch, state.Degraded != "", micros(s.p.clock.now())
+	h.Epoch, h.Degraded, h.TS = state.Epoch, state.Degraded != "", micros(s.p.clock.wall())
 	msg := wire.AppendHeartbeat(make([]byte, 0, 256), h)
 	if !s.matcher().other(msg) {
 		return nil

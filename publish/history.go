@@ -151,7 +151,7 @@ func (a *asked) make(ctx context.Context, r *wire.Request, q *question) (head []
 	case wire.TypeDirectory:
 		return a.directory(ctx, r, q)
 	default: // there is no other
-		return a.refused(r), nil
+		return a.refused(ctx, r)
 	}
 }
 
@@ -238,8 +238,16 @@ func (a *asked) fail(id []byte, err error) []byte {
 	return f.Append(nil)
 }
 
+// refusedBytes is what a page of refusals takes, more or less.
+const refusedBytes = 64 << 10
+
 // refused answers with the newest refusals.
-func (a *asked) refused(r *wire.Request) (frame []byte) {
+func (a *asked) refused(ctx context.Context, r *wire.Request) (frame []byte, err error) {
+	done, err := a.turn(ctx, refusedBytes)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	head := wire.PageHead{Type: wire.TypeRefusedPage, ID: r.ID}
 	if a.p.o.Refusals != nil {
 		for _, line := range a.p.o.Refusals() {
@@ -247,5 +255,9 @@ func (a *asked) refused(r *wire.Request) (frame []byte) {
 			head.Count++
 		}
 	}
-	return head.Append(nil)
+	if err := a.fit(); err != nil {
+		return nil, err
+	}
+	a.p.answers.shrink(a.room, a.lines.held()+a.bytes)
+	return head.Append(nil), nil
 }

@@ -12,11 +12,14 @@ type HTTPOptions struct {
 	// why it takes or gives nothing now. Either may be nil. Both are called
 	// at each request, from any goroutine.
 	Health, Ready func() error
+	// Upkeep answers /api/v1/…; nil: 404.
+	Upkeep *Upkeep
 }
 
-// HTTP gives the handler of the HTTP side: /metrics, /healthz, /readyz. The
-// latter two answer 200, or 503 with the reason as text. A broker whose disk
-// refuses commits is neither healthy nor ready.
+// HTTP gives the handler of the HTTP side: /metrics, /healthz, /readyz, and
+// upkeep for those who may ask for it. /healthz and /readyz answer 200, or 503
+// with the reason as text. A broker whose disk refuses commits is neither
+// healthy nor ready.
 func (p *Publisher) HTTP(o HTTPOptions) http.Handler {
 	mux := http.NewServeMux()
 	if o.Metrics != nil {
@@ -37,6 +40,9 @@ func (p *Publisher) HTTP(o HTTPOptions) http.Handler {
 		}
 		report(w, why)
 	})
+	if o.Upkeep != nil {
+		p.handleUpkeep(mux, o.Upkeep)
+	}
 	return mux
 }
 

@@ -271,7 +271,7 @@ func TestLongLineIsBooked(t *testing.T) {
 func TestRoomAhead(t *testing.T) {
 	var a answers
 	a.init()
-	const size = 4 << 20
+	const size, less = addressBytes / 2, addressBytes / 6
 	addr := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}) }
 	ctx, cancel := withTimeout(t)
 	defer cancel()
@@ -286,16 +286,21 @@ func TestRoomAhead(t *testing.T) {
 	if a.takeAhead(addr(1), 1, nil) != nil {
 		t.Error("an address has more than it may")
 	}
-	second, err := a.take(ctx, addr(2), size, nil)
+	second, err := a.take(ctx, addr(2), less, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.takeAhead(addr(2), size, nil) != nil {
+	if a.takeAhead(addr(2), less, nil) != nil {
 		t.Error("room ahead beyond half of all")
 	}
 	a.give(ahead)
-	if ahead = a.takeAhead(addr(2), size, nil); ahead == nil {
+	if ahead = a.takeAhead(addr(2), less, nil); ahead == nil {
 		t.Error("what was given back is not there")
+	}
+	a.shrink(first, 100)
+	a.shrink(first, 200) // not more than it has
+	if first.bytes != 100 || a.byAddr[addr(1)] != 100 {
+		t.Errorf("%d bytes are booked for one that was made smaller", a.byAddr[addr(1)])
 	}
 	for _, an := range []*answer{first, ahead, second} {
 		a.give(an)

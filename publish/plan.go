@@ -180,7 +180,7 @@ func (s *subscriber) send(ctx context.Context, st step) error {
 				i++
 				continue
 			}
-			if first && s.tooFar(c.msgs[i].received, st.since) {
+			if first && s.tooFar(c.msgs[i].received, c.last, st.since) {
 				return s.skip(ctx, m, st)
 			}
 			first = false

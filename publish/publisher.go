@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tbhist/thing"
@@ -19,6 +20,8 @@ type Publisher struct {
 
 	// reads bounds how many subscribers read history at once.
 	reads chan struct{}
+	// pages is the room of the pages that subscribers hold, in bytes.
+	pages atomic.Int64
 	// answers bounds the history service.
 	answers answers
 	// making is held while a snapshot is made: before mu.
@@ -33,6 +36,7 @@ type Publisher struct {
 	waiting []*subscriber
 	beats   uint64 // heartbeats so far
 	snaps   snapshots
+	past    past
 	drained chan struct{} // unless nil, told when a subscriber becomes idle or leaves
 }
 
@@ -49,7 +53,8 @@ func New(o Options) *Publisher {
 	o = o.withDefaults()
 	p := &Publisher{
 		o:      o,
-		clock:  clock{now: o.Now, after: afterFunc},
+		clock:  clock{wall: o.Now, now: time.Now, after: afterFunc},
+		past:   past{lag: o.MaxLag},
 		reads:  make(chan struct{}, readsAtOnce()),
 		window: newWindow(o.WindowBytes, o.Store.State().Head),
 		subs:   map[*subscriber]struct{}{},
@@ -95,6 +100,7 @@ func (p *Publisher) Publish(batch []thing.Update) (position uint64) {
 		}
 	}
 	p.window.batch = position
+	p.past.note(now, p.window.head)
 	for c := p.window.evict(); c != nil; c = p.window.evict() {
 		if !c.kept() {
 			p.miss(c)
@@ -197,18 +203,23 @@ func (p *Publisher) noteIdle() {
 
 // lag gives how far the slowest subscriber is behind, in seconds.
 func (p *Publisher) lag() float64 {
-	now := p.clock.now()
+	now, wall := p.clock.now(), p.clock.wall()
 	var most time.Duration
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for s := range p.subs {
-		most = max(most, s.lag(now))
+		most = max(most, s.lag(now, wall))
 	}
 	return most.Seconds()
 }
 
 // clock is the time, for tests to replace.
 type clock struct {
+	// wall is the time of day, for what is told and for what it is held
+	// against. It may step by years.
+	wall func() time.Time
+	// now goes on evenly, whatever becomes of the time of day: how long
+	// something takes is measured by it, and by nothing else.
 	now func() time.Time
 	// after calls f once d has passed, unless it was stopped before.
 	after func(d time.Duration, f func()) (stop func())

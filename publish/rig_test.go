@@ -33,7 +33,8 @@ type rig struct {
 	d *fakeDirectory
 
 	mu     sync.Mutex
-	now    time.Time
+	now    time.Time     // goes on evenly
+	step   time.Duration // what the time of day is ahead of it
 	alarms map[*alarm]struct{}
 	pipe   sync.Mutex // held by the pipeline
 	count  int        // updates sent
@@ -48,11 +49,11 @@ func newRig(t testing.TB, o Options) *rig {
 	r := &rig{t: t, h: newFakeHistory(), d: newFakeDirectory(), now: time.Unix(1_700_000_000, 0), alarms: map[*alarm]struct{}{}}
 	o.Store = r.h
 	o.Directory = Directory{Snapshot: r.d.snapshot, Walk: r.d.walk}
-	o.Now = r.clockNow
+	o.Now = r.clockWall
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	o.Metrics = metrics.NewPublish(nil)
 	r.Publisher = New(o)
-	r.Publisher.clock = clock{now: r.clockNow, after: r.clockAfter}
+	r.Publisher.clock = clock{wall: r.clockWall, now: r.clockNow, after: r.clockAfter}
 	return r
 }
 
@@ -60,6 +61,20 @@ func (r *rig) clockNow() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.now
+}
+
+// clockWall is the time of day.
+func (r *rig) clockWall() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now.Add(r.step)
+}
+
+// set sets the time of day, which passes no time.
+func (r *rig) set(to time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.step = to.Sub(r.now)
 }
 
 func (r *rig) clockAfter(d time.Duration, f func()) func() {
@@ -93,7 +108,7 @@ func (r *rig) pass(d time.Duration) {
 
 // batch makes updates of the Things named, received now; the data counts.
 func (r *rig) batch(names ...thing.Name) []thing.Update {
-	now := thing.MicrosOf(r.clockNow())
+	now := thing.MicrosOf(r.clockWall())
 	b := make([]thing.Update, len(names))
 	for i, n := range names {
 		r.count++

@@ -29,6 +29,7 @@ type snapshot struct {
 	position uint64
 	turn     uint64 // the last of snapshots.turn that it stands for
 	made     time.Time
+	stale    bool     // it has Things that were forgotten since; under Publisher.mu
 	framed   [][]byte // each frame header with the message behind it
 	bytes    int
 	writers  map[*subscriber]struct{} // who is being sent it now
@@ -47,6 +48,7 @@ type snapshots struct {
 	// notBefore bounds what snapshots out of turn cost.
 	notBefore time.Time
 	held      []*snapshot // older ones with writers, oldest first
+	forgotten uint64      // counts Publisher.Forgotten
 }
 
 // snapWish is what one subscriber has coming.
@@ -95,7 +97,7 @@ func (p *Publisher) coming(s *subscriber, now time.Time) (wanted, owed bool) {
 
 // answers tells whether a snapshot is what s wanted at once.
 func (sn *snapshot) answers(s *subscriber, now time.Time) bool {
-	return sn.position >= s.snap.asked && now.Sub(sn.made) <= snapshotFresh
+	return !sn.stale && sn.position >= s.snap.asked && now.Sub(sn.made) <= snapshotFresh
 }
 
 // usable tells whether the newest snapshot will do for s: it is of this
@@ -103,7 +105,7 @@ func (sn *snapshot) answers(s *subscriber, now time.Time) bool {
 func (p *Publisher) usable(s *subscriber, now time.Time) bool {
 	wanted, owed := p.coming(s, now)
 	sn := p.snaps.newest
-	return sn != nil && p.passed(s) <= sn.position &&
+	return sn != nil && !sn.stale && p.passed(s) <= sn.position &&
 		(owed && sn.turn == p.snaps.turn || wanted && sn.answers(s, now))
 }
 
@@ -232,10 +234,10 @@ func (p *Publisher) makeSnapshot() {
 	epoch := p.o.Store.State().Epoch
 	p.mu.Lock()
 	sn := &snapshot{turn: p.snaps.turn, writers: map[*subscriber]struct{}{}}
-	head := p.window.head
+	head, forgotten := p.window.head, p.snaps.forgotten
 	p.mu.Unlock()
 	made := p.o.Directory.Snapshot(SnapshotOptions{
-		Epoch: epoch, Now: micros(began), Expire: p.o.SnapshotExpire, MaxPart: partBytes, Head: head,
+		Epoch: epoch, Now: micros(p.clock.wall()), Expire: p.o.SnapshotExpire, MaxPart: partBytes, Head: head,
 	})
 	sn.position, sn.bytes = made.Position, made.Bytes
 	for _, f := range made.Frames {
@@ -247,6 +249,7 @@ func (p *Publisher) makeSnapshot() {
 
 	p.mu.Lock()
 	old := p.snaps.newest
+	sn.stale = p.snaps.forgotten != forgotten
 	p.snaps.newest, p.snaps.inFlight = sn, false
 	p.snaps.notBefore = sn.made.Add(idleShare * took)
 	for s := range p.subs {

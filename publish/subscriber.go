@@ -248,11 +248,11 @@ func (s *subscriber) poke() {
 }
 
 // lag gives how far it is behind. Publisher.mu is held.
-func (s *subscriber) lag(now time.Time) time.Duration {
+func (s *subscriber) lag(now, wall time.Time) time.Duration {
 	if s.idle || s.sending == 0 {
 		return 0
 	}
-	return max(0, min(now.Sub(s.sending.Time()), now.Sub(s.since)))
+	return max(0, min(wall.Sub(s.sending.Time()), now.Sub(s.since)))
 }
 
 // skipReport is what a subscriber was not sent, until a heartbeat tells it.
