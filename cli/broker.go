@@ -55,7 +55,16 @@ type broker struct {
 	publisher *publish.Publisher
 
 	input, feed, history *zmtp.Listener
+	memory               *zmtp.Memory // of all three
 	http                 *http.Server
+
+	// piped is closed when the pipeline has ended.
+	piped chan struct{}
+
+	// pulse tells whether the pipeline moves, watchdog systemd of it; nil
+	// where there is none.
+	pulse    pulse
+	watchdog *watchdog
 
 	// unready says why the broker cannot be used now; nil while it can.
 	unready atomic.Pointer[string]
@@ -69,6 +78,14 @@ const peerHeartbeat = 30 * time.Second
 // and refused as such; a larger one ends its connection.
 const oversize = 256 << 20
 
+// What ZeroMQ peers together may make the broker hold of what they have not
+// sent whole, in bytes, see zmtp.NewMemory. Bodies have more where updates may
+// be larger.
+const (
+	peerBuffers = 8 << 20
+	peerBodies  = 8 << 20
+)
+
 // reasonLimit is the reason, one of zmtp.RefuseReasons, for which the HTTP
 // port refuses a connection beyond its number.
 const reasonLimit = "limit"
@@ -77,7 +94,7 @@ const reasonLimit = "limit"
 // Sockets come first: a second broker started by mistake shall not wait for,
 // nor touch, the history of the first.
 func openBroker(s settings, log *slog.Logger) (b *broker, err error) {
-	b = &broker{s: s, log: log}
+	b = &broker{s: s, log: log, piped: make(chan struct{})}
 	b.setUnready("starting")
 	b.metrics = metrics.New(metrics.Options{
 		Version:       version(),
@@ -89,7 +106,7 @@ func openBroker(s settings, log *slog.Logger) (b *broker, err error) {
 	if b.sockets, err = openSockets(s.host, s.port); err != nil {
 		return nil, err
 	}
-	b.db, err = bolt.Open(s.db, bolt.Options{Rules: s.rules, MaxDB: s.maxDB, Logger: log, Metrics: b.metrics.Store})
+	b.db, err = bolt.Open(s.db, bolt.Options{Rules: s.rules, MaxDB: s.maxDB, Logger: log, Metrics: b.metrics.Store, Now: s.now})
 	if err != nil {
 		b.sockets.close()
 		return nil, openError(s.db, err)
@@ -113,14 +130,18 @@ func (b *broker) assemble() {
 		})
 	}
 	in, out := guard(b.s.allowInput, "--allow-input"), guard(b.s.allowOutput, "--allow-output")
+	b.memory = zmtp.NewMemory(peerBuffers, max(peerBodies, 4*int64(b.s.maxUpdate)))
 
-	b.directory = directory.New(directory.Options{})
+	b.directory = directory.New(directory.Options{Now: b.s.now})
 	b.ingest = ingest.New(ingest.Options{
 		Limits:    wire.Limits{MaxBytes: b.s.maxUpdate},
 		MaxThings: b.s.maxThings,
+		Deny:      b.s.deny,
+		Rate:      b.s.inputRate,
 		Guard:     in,
 		Metrics:   b.metrics.Ingest,
 		Logger:    b.log,
+		Now:       b.s.now,
 	})
 	b.input = b.listener(endpointInput, b.sockets.input, zmtp.Sub, in, b.ingest.ServeZMQ, func(l *zmtp.Limits) {
 		l.MaxFrame = int64(b.s.maxUpdate)
@@ -136,7 +157,7 @@ func (b *broker) assemble() {
 			publish.LimitRequests(l)
 			l.WriteDeadline = b.s.writeDeadline
 		})
-	b.sockets.http = limitConns(out.Listener(endpointHTTP, b.sockets.http), maxHTTPConns,
+	b.sockets.http = limitConns(out.Listener(endpointHTTP, b.sockets.http), maxHTTPConns, maxHTTPAddr,
 		func() { b.metrics.Connections.Refused(endpointHTTP, reasonLimit) })
 }
 
@@ -146,7 +167,7 @@ func (b *broker) listener(name string, ln net.Listener, role zmtp.Role, guard *a
 	var limits zmtp.Limits // zero parts take the defaults of the role
 	limit(&limits)
 	return zmtp.NewListener(ln, zmtp.ListenerOptions{
-		Name: name, Role: role, Limits: limits, Heartbeat: peerHeartbeat,
+		Name: name, Role: role, Limits: limits, Memory: b.memory, Heartbeat: peerHeartbeat,
 		Admit:   func(a netip.Addr) bool { return guard.Admit(name, a) },
 		Refused: b.metrics.Connections.Listener(name),
 		Logger:  b.log,
@@ -180,6 +201,7 @@ func (b *broker) assemblePublisher() {
 		SnapshotMetrics:  b.metrics.Snapshot,
 		HistoryMetrics:   b.metrics.History,
 		Logger:           b.log,
+		Now:              b.s.now,
 		SnapshotInterval: b.s.snapshotInterval,
 		SnapshotExpire:   b.s.snapshotExpire,
 		MaxLag:           b.s.maxLag,
@@ -190,6 +212,7 @@ func (b *broker) assemblePublisher() {
 		Metrics: b.metrics.Handler(),
 		Health:  b.healthy,
 		Ready:   b.ready,
+		Upkeep:  b.upkeep(),
 	}), b.log)
 }
 
@@ -246,6 +269,8 @@ func openError(path string, err error) error {
 		return why("the history %s was written by a newer tbhist (format %d, this one knows up to %d): use that one, or choose another file with --db", path, newer.Found, newer.Current)
 	case errors.Is(err, store.ErrNotHistory):
 		return why("%s is not a tbhist history: choose another file with --db", path)
+	case errors.Is(err, store.ErrDamaged):
+		return why("the history %s is too damaged to be opened (tbhist db check %[1]s says where): put a backup in its place, or choose another file with --db", path)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return why("the history %s cannot be written by this user: choose another file with --db", path)
 	case errors.Is(err, fs.ErrNotExist):

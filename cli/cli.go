@@ -79,6 +79,8 @@ stderr. Exit code: 0 done, 1 failed, 2 wrong usage, 3 incomplete under
 			p.sendCommand(),
 			p.adaptCommand(),
 			p.healthCommand(),
+			p.forgetCommand(),
+			p.dbCommand(),
 			p.zoneCommand(),
 			p.versionCommand(),
 			p.completionCommand(),
@@ -102,7 +104,7 @@ stderr. Exit code: 0 done, 1 failed, 2 wrong usage, 3 incomplete under
 func onUsageError(c *urfave.Context, err error, _ bool) error {
 	help := "tbhist --help"
 	if c.Command != nil && c.Command.Name != "tbhist" {
-		help = "tbhist " + c.Command.Name + " --help"
+		help = c.Command.HelpName + " --help"
 	}
 	return usagef("%v; see %s", err, help)
 }
@@ -111,7 +113,7 @@ func onUsageError(c *urfave.Context, err error, _ bool) error {
 func noArgs(action func(*urfave.Context) error) func(*urfave.Context) error {
 	return func(c *urfave.Context) error {
 		if c.NArg() > 0 {
-			return usagef("%s takes no argument, but got %q; see tbhist %[1]s --help", c.Command.Name, c.Args().First())
+			return usagef("%s takes no argument, but got %q; see %s --help", c.Command.Name, c.Args().First(), c.Command.HelpName)
 		}
 		return action(c)
 	}

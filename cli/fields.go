@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,7 +73,8 @@ type fieldsPrinter struct {
 	byTS    bool
 	updates uint64
 	write   func(u *thing.Update, at thing.Micros, values []*any) error
-	values  []*any // of one update, by field; nil where it has none
+	values  []*any          // of one update, by field; nil where it has none
+	known   map[string]bool // paths that updates had, some of them
 }
 
 func newFieldsPrinter(w io.Writer, format string, c clock, byTS bool, fields []*field) (*fieldsPrinter, error) {
@@ -102,6 +104,7 @@ func (p *fieldsPrinter) print(u *thing.Update) error {
 	if err := d.Decode(&data); err != nil {
 		return err
 	}
+	p.learn("", data)
 	for i, f := range p.fields {
 		p.values[i] = nil
 		if value, ok := f.in(data); ok {
@@ -112,6 +115,29 @@ func (p *fieldsPrinter) print(u *thing.Update) error {
 }
 
 func (p *fieldsPrinter) printEntry(u *thing.Update) error { return p.print(u) }
+
+// learn notes the paths that data has, while there are few: for who mistypes
+// one.
+func (p *fieldsPrinter) learn(above string, data any) {
+	const enough = 200
+	members, ok := data.(map[string]any)
+	if !ok || len(p.known) >= enough || p.updates > enough {
+		return
+	}
+	if p.known == nil {
+		p.known = map[string]bool{}
+	}
+	for name, value := range members {
+		p.known[above+name] = true
+		p.learn(above+name+".", value)
+	}
+}
+
+// meant gives what may follow "no update had PATH".
+func (p *fieldsPrinter) meant(path string) string {
+	meant := didYouMean(path, slices.Collect(maps.Keys(p.known)))
+	return string(visible(meant))
+}
 
 // lacking gives the fields that no update had; none if there was no update.
 func (p *fieldsPrinter) lacking() (paths []string) {

@@ -66,7 +66,7 @@ func (p *program) dial(c *urfave.Context) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := client.Options{Resolver: resolver, Logger: slog.New(slog.DiscardHandler)}
+	o := client.Options{Resolver: resolver, Token: c.String("token"), Logger: slog.New(slog.DiscardHandler)}
 	flag, err := brokerOrZone(c)
 	if err != nil {
 		return nil, err

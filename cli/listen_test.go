@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"net"
-	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -72,55 +71,4 @@ func TestOpenSocketsFollowerTaken(t *testing.T) {
 	if _, err := openSockets("127.0.0.1", s.port()); err == nil || !strings.Contains(err.Error(), "(input) is in use") {
 		t.Errorf("got %v", err)
 	}
-}
-
-func TestLimitConns(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	refused := make(chan struct{}, 1000)
-	limited := limitConns(ln, 1, func() { refused <- struct{}{} })
-	server := &http.Server{Handler: http.NotFoundHandler()} //nolint:gosec // of a test
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = server.Serve(limited)
-	}()
-	defer func() {
-		_ = server.Close()
-		<-ended
-	}()
-	url := "http://" + ln.Addr().String()
-	transport := &http.Transport{DisableKeepAlives: true}
-	for range 10 { // one after the other, each is let in
-		for {
-			answer, err := (&http.Client{Transport: transport}).Get(url)
-			if err != nil {
-				continue // the one before is being closed
-			}
-			_ = answer.Body.Close()
-			break
-		}
-	}
-	first, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = first.Close() }()
-	for { // until the first is in, and this one is closed for it
-		second, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = second.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
-		if err == nil {
-			_, err = second.Read(make([]byte, 1))
-		}
-		_ = second.Close()
-		if err != nil {
-			break
-		}
-	}
-	<-refused
 }

@@ -25,7 +25,7 @@ func lockHolder(path string) string {
 	// 1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF
 	for lines := bufio.NewScanner(locks); lines.Scan(); {
 		words := strings.Fields(lines.Text())
-		if len(words) < 6 || words[1] != "FLOCK" || words[3] != "WRITE" {
+		if len(words) < 6 || words[1] != "FLOCK" {
 			continue
 		}
 		pid, err := strconv.Atoi(words[4])

@@ -125,7 +125,7 @@ func manualEnvironment(page *roff) {
 
 func manualFiles(page *roff) {
 	page.macro("SH", "FILES")
-	page.item("tbhist.db", "", "The history, in the current directory, or in the one that systemd gives a service. One broker at a time uses it. Copy it only while none does.")
+	page.item("tbhist.db", "", "The history, in the current directory, or in the one that systemd gives a service. One broker at a time uses it. Copy it only while none does, or with tbhist db backup.")
 	page.item("tbhist.yaml", "", "An example of what --config may name: a line \"flag: value\" for each flag of tbhist serve. There is no such file unless it is named.")
 	page.item("/var/lib/tbhist/tbhist.db", "", "The history of the service that docs/OPERATIONS.md describes.")
 }
@@ -137,9 +137,9 @@ func manualExit(page *roff) {
 		text string
 	}{
 		{exitDone, "done; also what goes on for ever, when it is interrupted."},
-		{exitFailed, "failed: no broker there, no such Thing, refused, a broker that cannot start."},
+		{exitFailed, "failed: no broker there, no such Thing, refused, a broker that cannot start, a file that tbhist db check finds something wrong with."},
 		{exitUsage, "wrong usage, environment or configuration file."},
-		{exitIncomplete, "tbhist replay --strict: history no longer holds all of the answer."},
+		{exitIncomplete, "tbhist replay or db export with --strict: history no longer holds all of the answer."},
 		{exitInterrupted, "a command that would have ended by itself was interrupted."},
 	} {
 		page.item(strconv.Itoa(code.code), "", code.text)
@@ -171,6 +171,10 @@ React to each update in a shell:
 
   tbhist tail --ns shop.door --format json |
     while read -r update; do echo "$update" | jq -r .data; done
+
+Copy the history while the broker runs:
+
+  tbhist db backup /backup/tbhist.db
 
 Take what another broker publishes:
 

@@ -51,7 +51,7 @@ func TestManualHasAll(t *testing.T) {
 	check = func(parent string, all []*urfave.Command) {
 		for _, c := range all {
 			name := parent + " " + c.Name
-			i := slices.IndexFunc(sections, func(s string) bool { return strings.HasPrefix(s, `"`+name+"\"\n") })
+			i := slices.IndexFunc(sections, func(s string) bool { return strings.HasPrefix(s, `"`+roffText(name)+"\"\n") })
 			if c.Hidden {
 				if i >= 0 {
 					t.Errorf("%s is hidden, and in the page", name)

@@ -107,8 +107,8 @@ func (line *commandLine) resolve(commands []*urfave.Command) (path []string, com
 		}
 		next := findCommand(commands, word)
 		if next == nil {
-			return path, command, usagef("there is no command %q%s; tbhist --help lists them",
-				strings.Join(append(path, word), " "), didYouMean(word, commandNames(commands)))
+			return path, command, usagef("there is no command %q%s; %s --help lists them",
+				strings.Join(append(path, word), " "), didYouMean(word, commandNames(commands)), strings.Join(append([]string{"tbhist"}, path...), " "))
 		}
 		path = append(path, next.Name)
 		line.args = line.args[1:]

@@ -179,7 +179,10 @@ func serve(t *testing.T, dir string, args ...string) *serveProcess {
 func cleanEnv() []string {
 	var env []string
 	for _, e := range os.Environ() {
-		if !strings.HasPrefix(e, "TBHIST_") && !strings.HasPrefix(e, "STATE_DIRECTORY=") && !strings.HasPrefix(e, "NOTIFY_SOCKET=") {
+		switch name, _, _ := strings.Cut(e, "="); {
+		case strings.HasPrefix(name, "TBHIST_"):
+		case name == "STATE_DIRECTORY", name == "NOTIFY_SOCKET", strings.HasPrefix(name, "WATCHDOG_"):
+		default:
 			env = append(env, e)
 		}
 	}

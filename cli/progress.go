@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// progressAfter is how long a replay takes that shows how far it is.
+	// progressAfter is how long something takes that shows how far it is.
 	progressAfter = time.Second
 	// progressEvery is the least between two drawings.
 	progressEvery = 200 * time.Millisecond
@@ -20,17 +20,94 @@ const (
 	rateOver = 2 * time.Second
 )
 
-// progress draws on a terminal how far a replay is: one line, that is drawn
+// liveLine draws on a terminal how far something is: one line, that is drawn
 // anew and erased at the end. It is a writer to the same terminal, for what
-// else is said: that stands above the line. nil draws nothing.
+// else is said: that stands above the line.
+type liveLine struct {
+	w io.Writer
+
+	mu    sync.Mutex // guards what follows, w, and what text reads
+	drawn bool
+
+	end, ended chan struct{}
+}
+
+// begin begins to draw what text gives, until stop. text is called under mu.
+func (l *liveLine) begin(text func(now time.Time) string) {
+	l.end, l.ended = make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(l.ended)
+		late := time.NewTimer(progressAfter)
+		defer late.Stop()
+		select {
+		case <-late.C:
+		case <-l.end:
+			return
+		}
+		again := time.NewTicker(progressEvery)
+		defer again.Stop()
+		for {
+			l.draw(text, time.Now())
+			select {
+			case <-again.C:
+			case <-l.end:
+				return
+			}
+		}
+	}()
+}
+
+// stop ends the drawing and erases it.
+func (l *liveLine) stop() {
+	close(l.end)
+	<-l.ended
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.erase()
+}
+
+// Write writes something else, above the line.
+func (l *liveLine) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.erase()
+	return l.w.Write(b)
+}
+
+// erase is called under mu.
+func (l *liveLine) erase() {
+	if l.drawn {
+		l.drawn = false
+		fmt.Fprint(l.w, "\r\x1b[K")
+	}
+}
+
+func (l *liveLine) draw(text func(now time.Time) string, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	line := text(now)
+	l.drawn = true
+	fmt.Fprint(l.w, "\r"+clip(line, l.columns()-1)+"\x1b[K")
+}
+
+// columns gives how wide the terminal is.
+func (l *liveLine) columns() int {
+	if f, ok := l.w.(*os.File); ok {
+		if columns, _, err := terminalSize(f); err == nil && columns > 1 {
+			return columns
+		}
+	}
+	return 80
+}
+
+// progress shows how far a replay is. nil shows nothing.
 type progress struct {
-	w     io.Writer
+	liveLine
 	clock clock
 	until thing.Micros // the end of what is asked for, 0 if there is none
 	limit uint64
 
-	mu    sync.Mutex // guards what follows, and w
-	drawn bool
+	// Under mu.
 	count uint64
 	first mark
 	last  mark
@@ -39,8 +116,6 @@ type progress struct {
 	rated  time.Time
 	before uint64
 	rate   float64
-
-	end, ended chan struct{}
 }
 
 // mark is where one update stands.
@@ -51,37 +126,8 @@ type mark struct {
 
 // start begins to draw, until stop.
 func (p *progress) start() {
-	p.end, p.ended = make(chan struct{}), make(chan struct{})
 	p.rated = time.Now()
-	go func() {
-		defer close(p.ended)
-		late := time.NewTimer(progressAfter)
-		defer late.Stop()
-		select {
-		case <-late.C:
-		case <-p.end:
-			return
-		}
-		again := time.NewTicker(progressEvery)
-		defer again.Stop()
-		for {
-			p.draw(time.Now())
-			select {
-			case <-again.C:
-			case <-p.end:
-				return
-			}
-		}
-	}()
-}
-
-// stop ends the drawing and erases it.
-func (p *progress) stop() {
-	close(p.end)
-	<-p.ended
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.erase()
+	p.begin(p.text)
 }
 
 // note notes an update of an answer that goes up to head, as far as is known.
@@ -99,25 +145,8 @@ func (p *progress) note(u *client.Update, head uint64) {
 	p.head = max(p.head, head)
 }
 
-// Write writes something else, above the line.
-func (p *progress) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.erase()
-	return p.w.Write(b)
-}
-
-// erase is called under mu.
-func (p *progress) erase() {
-	if p.drawn {
-		p.drawn = false
-		fmt.Fprint(p.w, "\r\x1b[K")
-	}
-}
-
-func (p *progress) draw(now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// text is called under mu.
+func (p *progress) text(now time.Time) string {
 	if passed := now.Sub(p.rated); passed >= rateOver || p.rate == 0 {
 		p.rate = float64(p.count-p.before) / passed.Seconds()
 		if passed >= rateOver {
@@ -131,18 +160,7 @@ func (p *progress) draw(now time.Time) {
 	if share := p.share(); share > 0 {
 		line += fmt.Sprintf(", %d %%", int(share*100))
 	}
-	p.drawn = true
-	fmt.Fprint(p.w, "\r"+clip(line, p.columns()-1)+"\x1b[K")
-}
-
-// columns gives how wide the terminal is.
-func (p *progress) columns() int {
-	if f, ok := p.w.(*os.File); ok {
-		if columns, _, err := terminalSize(f); err == nil && columns > 1 {
-			return columns
-		}
-	}
-	return 80
+	return line
 }
 
 // isTerminal tells whether w is one.

@@ -16,7 +16,7 @@ import (
 func TestProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var screen strings.Builder
-		p := &progress{w: &screen, clock: clock{utc: true}}
+		p := &progress{liveLine: liveLine{w: &screen}, clock: clock{utc: true}}
 		shown := func() string {
 			p.mu.Lock()
 			defer p.mu.Unlock()

@@ -71,6 +71,8 @@ func readError(path string, err error) error {
 		return fmt.Errorf("the history %s was written by a newer tbhist (format %d, this one knows up to %d): use that one", path, newer.Found, newer.Current)
 	case errors.Is(err, store.ErrNotHistory):
 		return fmt.Errorf("%s is not a tbhist history", path)
+	case errors.Is(err, store.ErrDamaged):
+		return fmt.Errorf("the history %s is too damaged to be read (tbhist db check %[1]s says where): use a backup, or let tbhist serve open a copy of it, which sets aside what is damaged", path)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("the history %s cannot be read by this user", path)
 	case errors.Is(err, fs.ErrNotExist):
@@ -126,6 +128,14 @@ func (s *dbSource) query(q *question) store.Query {
 		}
 	}
 	return sq
+}
+
+func (s *dbSource) things(context.Context) (names []string, err error) {
+	err = s.db.Latest(func(u *thing.Update, _ []byte) bool {
+		names = append(names, string(u.Name))
+		return true
+	})
+	return names, err
 }
 
 func (s *dbSource) close() error { return s.db.Close() }

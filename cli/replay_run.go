@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,8 @@ import (
 // source is what answers a question: a broker or a file.
 type source interface {
 	replay(ctx context.Context, q *question) answer
+	// things gives the names of the Things that there are.
+	things(ctx context.Context) ([]string, error)
 	close() error
 }
 
@@ -47,6 +50,8 @@ func (s *brokerSource) replay(ctx context.Context, q *question) answer {
 	return &brokerAnswer{s.client.Replay(ctx, q.Query, s.options...)}
 }
 
+func (s *brokerSource) things(ctx context.Context) ([]string, error) { return thingsOf(ctx, s.client) }
+
 func (s *brokerSource) close() error { return nil }
 
 type brokerAnswer struct{ *client.Replay }
@@ -66,6 +71,7 @@ type replaying struct {
 	feeder   *feeder   // the printer, if it sends to a broker
 	pace     *pace     // nil makes no pauses
 	progress *progress // nil shows nothing
+	count    uint64    // updates printed
 }
 
 func (p *program) replay(c *urfave.Context) (err error) {
@@ -150,6 +156,9 @@ func (r *replaying) run(ctx context.Context) error {
 	}
 	r.sayLacking()
 	k := answer.knows()
+	if r.count == 0 && k.evicted == 0 {
+		r.sayUnknown(ctx)
+	}
 	return reportEvicted(r.p.stderr, k.evicted, k.exact, r.strict)
 }
 
@@ -170,6 +179,7 @@ func (r *replaying) each(ctx context.Context, a answer) error {
 		if err != nil {
 			return err
 		}
+		r.count++
 		r.progress.note(&u, a.knows().head)
 	}
 	return nil
@@ -185,6 +195,7 @@ func (r *replaying) eachLine(b *brokerAnswer, lines linePrinter) error {
 		if err != nil {
 			return err
 		}
+		r.count++
 		if r.progress == nil {
 			continue
 		}
@@ -206,11 +217,16 @@ func (r *replaying) idle(pause time.Duration) error {
 // showProgress shows how far it is, if somebody is there to see it, until
 // hide is called.
 func (r *replaying) showProgress(c *urfave.Context, follow bool) (hide func()) {
-	p := r.p
-	if follow || !isTerminal(p.stderr) || r.feeder == nil && isTerminal(p.stdout) {
+	if follow || !isTerminal(r.p.stderr) || r.feeder == nil && isTerminal(r.p.stdout) {
 		return func() {}
 	}
-	r.progress = &progress{w: p.stderr, clock: clock{c.Bool("utc")}, limit: r.question.Limit}
+	return r.startProgress(c)
+}
+
+// startProgress shows how far it is on the terminal.
+func (r *replaying) startProgress(c *urfave.Context) (hide func()) {
+	p := r.p
+	r.progress = &progress{liveLine: liveLine{w: p.stderr}, clock: clock{c.Bool("utc")}, limit: r.question.Limit}
 	if until := r.question.until; until != nil && !r.question.ByTS {
 		r.progress.until = min(until.resolve(p.now()), thing.MicrosOf(p.now()))
 	}
@@ -225,10 +241,30 @@ func (r *replaying) showProgress(c *urfave.Context, follow bool) (hide func()) {
 // sayLacking tells of --fields that no update had.
 func (r *replaying) sayLacking() {
 	if f, ok := r.printer.(*fieldsPrinter); ok {
-		if paths := f.lacking(); len(paths) > 0 {
+		switch paths := f.lacking(); len(paths) {
+		case 0:
+		case 1:
+			say(r.p.stderr, "no update had %s%s", paths[0], f.meant(paths[0]))
+		default:
 			say(r.p.stderr, "no update had %s", strings.Join(paths, ", nor "))
 		}
 	}
+}
+
+// sayUnknown tells of a --ns that names no Thing: of an answer without updates
+// nobody could tell.
+func (r *replaying) sayUnknown(ctx context.Context) {
+	name := r.question.Name
+	if name == "" {
+		return
+	}
+	names, err := r.source.things(ctx)
+	if err != nil || slices.ContainsFunc(names, func(n string) bool {
+		return n == string(name) || !r.question.Alone && thing.Name(n).Under(name)
+	}) {
+		return
+	}
+	say(r.p.stderr, "there is no Thing %s%s", name, suggestThing(name, withParents(names)))
 }
 
 // sayConnection tells of a connection that is lost, and of one that is back.

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"tbhist/client"
 	"tbhist/thing"
@@ -126,7 +128,13 @@ func wantReplayed(t *testing.T, from, to *serveProcess, prefix string, once bool
 		}
 		return all
 	}
-	want, got := list(from, client.Query{}, prefix), list(to, client.Query{}, "")
+	want := list(from, client.Query{}, prefix)
+	arrived(t, to, len(want))
+	got := list(to, client.Query{}, "")
+	// With those that are there twice, the last may be on its way.
+	for deadline := time.Now().Add(patience); len(want) > 0 && !slices.Contains(got, want[len(want)-1]) && time.Now().Before(deadline); {
+		got = list(to, client.Query{}, "")
+	}
 	if once && len(got) != len(want) {
 		t.Errorf("%d updates arrived of %d", len(got), len(want))
 	}
@@ -144,6 +152,17 @@ func wantReplayed(t *testing.T, from, to *serveProcess, prefix string, once bool
 	}
 	if len(there) != len(want) {
 		t.Errorf("%d different updates arrived of %d", len(there), len(want))
+	}
+}
+
+// arrived waits until a broker has so many updates at least: what it has read,
+// it may not have committed yet.
+func arrived(t *testing.T, b *serveProcess, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); len(replayAll(t, b.broker, client.Query{Limit: uint64(n)})) < n; {
+		if time.Now().After(deadline) {
+			t.Fatalf("fewer than %d updates arrived", n)
+		}
 	}
 }
 
@@ -243,6 +262,7 @@ func TestReplayToSkips(t *testing.T) {
 			t.Errorf("ends with %d and says %s", code, stderr)
 		}
 	}
+	arrived(t, to, 1)
 	if got := replayAll(t, to.broker, client.Query{}); len(got) != 1 || got[0].Name != "replay.shop.b" {
 		t.Errorf("there arrived %v", got)
 	}
@@ -262,10 +282,12 @@ func TestReplayToItself(t *testing.T) {
 			t.Errorf("%d: %v ends with %d and says %s", n, args, code, stderr)
 		}
 	}
-	for range 3 { // all of it is read, and what was sent is not sent again
+	for i := range 3 { // all of it is read, and what was sent is not sent again
 		run(t, "replay", "--broker", b.broker, "--to", itself)
+		arrived(t, b, 2+2*(i+1))
 	}
 	run(t, "replay", "--broker", b.broker, "--to", itself, "--ns", "replay.shop")
+	arrived(t, b, 11)
 	count := map[thing.Name]int{}
 	for _, u := range replayAll(t, b.broker, client.Query{}) {
 		count[u.Name]++

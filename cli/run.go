@@ -94,6 +94,10 @@ func (b *broker) Run(ctx context.Context, ready func()) error {
 	web := p.start(endpointHTTP, b.serveHTTP)
 	input := p.start(endpointInput, b.input.Run)
 	udp := p.start(endpointUDP, b.serveUDP)
+	last := []*part{feed, history, clock, web, pipeline}
+	if b.watchdog != nil {
+		last = append(last, p.start("watchdog", b.watchdog.run))
+	}
 
 	b.unready.Store(nil)
 	ready()
@@ -119,7 +123,7 @@ func (b *broker) Run(ctx context.Context, ready func()) error {
 	late(wait(deadline, pipeline))
 	stop()
 	late(drain(deadline, b.publisher.Drain))
-	late(end(deadline, feed, history, clock, web, pipeline))
+	late(end(deadline, last...))
 	b.sockets.close()
 	closed := make(chan error, 1)
 	go func() { closed <- b.db.Close() }()
@@ -149,9 +153,11 @@ func drain(deadline context.Context, f func(context.Context) error) error {
 
 // pipeline carries batches through the broker: committed, then in the
 // directory, then published. The directory comes before publishing, so that
-// a snapshot is never older than what its subscriber has seen. It ends when
-// ingest is closed and empty, or when ctx does.
+// a snapshot is never older than what its subscriber has seen. Between two of
+// them it does what forget asks for. It ends when ingest is closed and empty, or
+// when ctx does.
 func (b *broker) pipeline(ctx context.Context) error {
+	defer close(b.piped)
 	for {
 		batch, err := b.ingest.Next(ctx, b.s.gather)
 		if errors.Is(err, io.EOF) {
@@ -160,6 +166,7 @@ func (b *broker) pipeline(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		b.pulse.begin()
 		committed, err := b.db.Append(ctx, batch.Updates)
 		switch {
 		case errors.Is(err, store.ErrNotKept):
@@ -174,6 +181,7 @@ func (b *broker) pipeline(ctx context.Context) error {
 		b.directory.Apply(committed, b.publisher.NextPosition())
 		b.publisher.Publish(committed)
 		b.ingest.Release(batch)
+		b.pulse.end()
 	}
 }
 

@@ -55,6 +55,9 @@ func (p *program) serve(c *urfave.Context) error {
 		return err
 	}
 	b.advise()
+	if err := b.watchOver(); err != nil {
+		log.Warn("the watchdog of systemd is not fed", "err", err)
+	}
 	err = b.Run(ctx, func() {
 		addrs := b.sockets.addrs()
 		for _, endpoint := range endpoints {

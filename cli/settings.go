@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"tbhist/internal/access"
 	"tbhist/store"
 	"tbhist/store/bolt"
+	"tbhist/thing"
 )
 
 // settings are what a broker is started with, read and checked.
@@ -33,14 +35,19 @@ type settings struct {
 	maxLag           time.Duration // negative for no bound
 	writeDeadline    time.Duration
 
+	deny          []thing.Name // with all below them
+	inputRate     int          // updates a second from one address; 0 for no bound
 	maxThings     int
 	maxUpdate     int // bytes
 	metricsThings int
 
 	allowInput, allowOutput *access.List
+	httpToken               string // "" for none
 
 	logLevel slog.Level
 	logJSON  bool
+
+	now func() time.Time // the time of day; nil: time.Now, but in tests
 }
 
 const defaultRing = 100_000
@@ -77,12 +84,15 @@ func serveFlags() []urfave.Flag {
 		value("snapshot-interval", "15s", "`DURATION` between snapshots on the live feed"),
 		value("snapshot-expire", "0", "`DURATION` after which a quiet Thing is left out of snapshots; 0: never"),
 		value("max-things", "10000", "how many Things to take in, a `COUNT`; new ones beyond are refused"),
+		list("deny", "namespace to refuse, with all below it, `NS`; may be repeated; what history has of it stays until it is forgotten", "none"),
+		value("input-rate", "0", "how many updates a second to take from one address, a `COUNT`; over ZeroMQ what is beyond waits with its sender, by UDP it is refused; 0: no bound"),
 		value("max-update", "1MiB", "`SIZE` of the largest update to take in"),
 		value("max-lag", "60s", "`DURATION` that a subscriber may be behind before it is moved to the present; 0: no bound"),
 		value("write-deadline", "10s", "`DURATION` after which a subscriber that takes nothing is disconnected"),
 		value("metrics-things", "5000", "how many Things have metrics of their own, a `COUNT`"),
 		list("allow-input", "networks that may send, `NETWORKS`: local, any, 192.0.2.0/24 or an address", "local"),
 		list("allow-output", "networks that may read, `NETWORKS`, as for --allow-input", "local"),
+		value("http-token", "", "`TOKEN` that lets upkeep be asked for from other machines (tbhist forget, db stats, db backup); 16 characters at least; better in $TBHIST_HTTP_TOKEN or the file than here, where ps shows it"),
 		value("log-format", "text", "`FORMAT` of the log: text or json"),
 		value("log-level", "info", "`LEVEL` from which on to log: debug, info, warn or error"),
 	}
@@ -155,6 +165,40 @@ func (r *settingsReader) networks(flag string) *access.List {
 	return list
 }
 
+// token reads a secret; what is said of it never shows it.
+func (r *settingsReader) token(flag string) string {
+	token := r.value(flag, "")
+	const least, most = 16, 1024
+	switch {
+	case token == "":
+	case len(token) < least:
+		r.fail(flag, usagef("a token has %d characters at least; openssl rand -hex 16 makes one", least))
+	case len(token) > most, strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }):
+		r.fail(flag, usagef("a token has letters, digits and signs of ASCII, %d at most", most))
+	}
+	return token
+}
+
+// names reads namespaces, each of which stands for all below it too.
+func (r *settingsReader) names(flag string) (names []thing.Name) {
+	for _, s := range r.c.StringSlice(flag) {
+		for _, item := range strings.Fields(s) {
+			name, err := thing.ParseName(item)
+			if above := strings.TrimRight(item, ".*"); err != nil && above != item && above != "" && thing.ValidName(above) {
+				err = usagef("%q: a namespace stands for all below it too: say %s", item, above)
+			} else if err != nil {
+				err = usagef("%q is no namespace: taken is %s", item, `parts of a-z, 0-9, "_" and "-" that begin with a letter, joined by "."`)
+			}
+			if err != nil {
+				r.fail(flag, err)
+			} else if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
 // readSettings reads the flags of serve.
 func readSettings(c *urfave.Context) (settings, error) {
 	r := &settingsReader{c: c}
@@ -166,11 +210,14 @@ func readSettings(c *urfave.Context) (settings, error) {
 		snapshotExpire:   r.duration("snapshot-expire", "0", 0),
 		maxLag:           r.duration("max-lag", "60s", 0),
 		writeDeadline:    r.duration("write-deadline", "10s", time.Second),
+		deny:             r.names("deny"),
+		inputRate:        r.count("input-rate", "0", 0),
 		maxThings:        r.count("max-things", "10000", 1),
 		maxUpdate:        int(r.size("max-update", "1MiB", 64, maxUpdateLimit)),
 		metricsThings:    r.count("metrics-things", "5000", 0),
 		allowInput:       r.networks("allow-input"),
 		allowOutput:      r.networks("allow-output"),
+		httpToken:        r.token("http-token"),
 	}
 	if s.maxLag == 0 {
 		s.maxLag = -1

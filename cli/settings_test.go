@@ -186,6 +186,7 @@ func TestSettingsRefuse(t *testing.T) {
 		"--gather -1s":             "--gather",
 		"--snapshot-interval 0":    "--snapshot-interval: 0 is too short",
 		"--max-things 0":           "--max-things",
+		"--input-rate -1":          "--input-rate",
 		"--max-update 1GiB":        "--max-update: 1GiB is too much",
 		"--max-update 9EiB":        "--max-update",
 		"--listen 1.2.3.4:65533":   "--listen",

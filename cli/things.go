@@ -9,6 +9,7 @@ import (
 	urfave "github.com/urfave/cli/v2"
 
 	"tbhist/client"
+	"tbhist/internal/wire"
 	"tbhist/thing"
 )
 
@@ -22,6 +23,7 @@ func (p *program) thingsCommand() *urfave.Command {
   tbhist things --ns shop --wide
   tbhist things --at '2026-11-22 14:00'   as it was then
   tbhist things --watch                   as it changes, until interrupted
+  tbhist things --format json | jq .ns    a line of JSON for each
 
 AGE is how long ago the broker received the update. --wide adds who sent it,
 from how many sources updates came in the last hour, how far the source's
@@ -35,6 +37,7 @@ it was started. A connection that is lost is made again.`,
 			nsFlag(),
 			text("at", "", "`TIME` in the past: 1h (ago), 14:00, '2026-11-22 14:00', …"),
 			toggle("wide", false, "show sources, skew, updates kept and documentation URL too"),
+			text("format", formatTable, "`FORMAT` of the output: table or json"),
 			toggle("watch", false, "show a live table, with the rate of updates, until interrupted"),
 			brokerFlag(),
 			zoneFlag(),
@@ -60,7 +63,14 @@ func (p *program) things(c *urfave.Context) error {
 	if q.Name, err = nsOf(c); err != nil {
 		return err
 	}
+	asJSON, err := textOrJSON(c, formatTable)
+	if err != nil {
+		return err
+	}
 	if c.Bool("watch") {
+		if asJSON {
+			return usagef("--watch draws a table: tail --format json --snapshots prints what comes")
+		}
 		return p.watchThings(c, cl, q.Name)
 	}
 	if q.At, err = p.at(c); err != nil {
@@ -82,14 +92,34 @@ func (p *program) things(c *urfave.Context) error {
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				if err := p.printEntry(&entry); err != nil {
+					return err
+				}
+				continue
+			}
 			if q.Wide {
 				t.add(wideRow(now, &entry)...)
 			} else {
 				t.add(nameText(entry.Update.Name), entryAge(now, &entry), entryData(&entry))
 			}
 		}
+		if asJSON {
+			return nil
+		}
 		return t.write(p.stdout)
 	})
+}
+
+// printEntry prints an entry as the line of the wire.
+func (p *program) printEntry(e *client.Entry) error {
+	w := &wire.Entry{Update: e.Update, Doc: e.Doc, Unknown: e.Unknown}
+	if e.Wide != nil {
+		wide := wire.Wide(*e.Wide)
+		w.Wide = &wide
+	}
+	_, err := p.stdout.Write(append(wire.AppendEntry(nil, w), '\n'))
+	return err
 }
 
 // notKnown stands for what history no longer tells.

@@ -120,6 +120,10 @@ func (i instant) bound() client.Bound {
 	return client.AtMicros(max(i.at, earliest))
 }
 
+// here is the zone that times are shown in. Tests change it, rather than
+// time.Local, which whoever asks for the time reads.
+var here = time.Local
+
 // clock writes times for people: with offset and milliseconds.
 type clock struct{ utc bool }
 
@@ -129,5 +133,5 @@ func (c clock) format(m thing.Micros) string {
 	if c.utc {
 		return m.Time().Format("2006-01-02T15:04:05.000Z07:00")
 	}
-	return m.Time().In(time.Local).Format("2006-01-02T15:04:05.000-07:00")
+	return m.Time().In(here).Format("2006-01-02T15:04:05.000-07:00")
 }

@@ -96,12 +96,12 @@ func TestParseTimeDST(t *testing.T) {
 	}
 }
 
-// setLocal makes z the local zone for a test.
+// setLocal makes z the zone that times are shown in for a test.
 func setLocal(t *testing.T, z *time.Location) {
 	t.Helper()
-	old := time.Local
-	time.Local = z
-	t.Cleanup(func() { time.Local = old })
+	old := here
+	here = z
+	t.Cleanup(func() { here = old })
 }
 
 func TestClock(t *testing.T) {
