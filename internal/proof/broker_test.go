@@ -4,6 +4,7 @@ package proof
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,6 +37,10 @@ type broker struct {
 	db   string
 	args []string
 	port int
+
+	program string   // program if empty
+	env     []string // beside cleanEnv's
+	under   []string // a program that runs it, and its arguments
 
 	cmd    *exec.Cmd
 	log    *logBuffer
@@ -96,11 +102,20 @@ func (b *broker) start() {
 }
 
 func (b *broker) try() error {
+	if err := b.launch(); err != nil {
+		return err
+	}
+	return b.awaitReady()
+}
+
+// launch starts the process and does not wait for what becomes of it.
+func (b *broker) launch() error {
 	b.log = &logBuffer{changed: make(chan struct{})}
-	b.cmd = exec.Command(program, append([]string{
-		"serve", "--db", b.db, "--listen", fmt.Sprintf("127.0.0.1:%d", b.port),
-	}, b.args...)...)
-	b.cmd.Env = cleanEnv()
+	line := slices.Concat(b.under, []string{
+		cmp.Or(b.program, program), "serve", "--db", b.db, "--listen", fmt.Sprintf("127.0.0.1:%d", b.port),
+	}, b.args)
+	b.cmd = exec.Command(line[0], line[1:]...)
+	b.cmd.Env = append(cleanEnv(), b.env...)
 	b.cmd.Stderr = b.log
 	if err := b.cmd.Start(); err != nil {
 		return err
@@ -111,6 +126,10 @@ func (b *broker) try() error {
 		defer close(exited)
 		_ = cmd.Wait() // it is killed
 	}()
+	return nil
+}
+
+func (b *broker) awaitReady() error {
 	timeout := time.After(patience)
 	for {
 		log, changed := b.log.read()
@@ -119,7 +138,7 @@ func (b *broker) try() error {
 		}
 		select {
 		case <-changed:
-		case <-exited:
+		case <-b.exited:
 			return fmt.Errorf("the broker ended: %s", b.log)
 		case <-timeout:
 			b.kill()

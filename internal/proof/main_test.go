@@ -24,6 +24,9 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if folder := os.Getenv(cutFolder); folder != "" {
+		os.Exit(cutWriter(folder))
+	}
 	os.Exit(prepared(m))
 }
 

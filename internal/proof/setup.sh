@@ -2,6 +2,7 @@
 # Installs the peers of the proofs into a folder outside the tree, once:
 # Python packages into a virtual environment, and the programs prometheus and
 # mosquitto out of Debian's packages, of which nothing is installed or started.
+# strace is installed where it is missing.
 # TBHIST_PROOF_DIR names another folder, PROMETHEUS and MOSQUITTO installed
 # programs.
 set -euo pipefail
@@ -19,6 +20,10 @@ if ! cmp -s "$here/requirements.txt" "$dir/venv/installed.txt"; then
 	fi
 	"$dir/venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
 	cp "$here/requirements.txt" "$dir/venv/installed.txt"
+fi
+
+if ! command -v strace >/dev/null; then # it makes disks fail
+	apt-get install -qq -y strace || { apt-get update -qq && apt-get install -qq -y strace; }
 fi
 
 work=$(mktemp -d)
