@@ -227,8 +227,14 @@ func (k crashKill) await(b *broker, begin func(crashKill) (*upkeep, error)) (u *
 		}
 		b.kill()
 	} else {
+		var ended chan struct{}
+		if k.what == "backup" {
+			ended = u.done // where room is short, before its time
+		}
 		select {
 		case <-b.exited:
+		case <-ended:
+			b.kill()
 		case <-time.After(patience):
 			b.kill()
 			return u, fmt.Errorf("within %v %s was not passed %d times", patience, k.point, k.n)

@@ -23,6 +23,7 @@ var crashSets = []crashLimits{{400, 300}, {250, 200}}
 
 func (l crashLimits) args() []string {
 	return []string{
+		"--log-level", "debug", // it says all that is evicted for the size of the file
 		"--max-db", strconv.Itoa(crashMaxDB), "--ring", fmt.Sprint(l.ring),
 		"--keep", fmt.Sprintf("bulk=%d slow=%d large=%d tide=unlimited bytes=unlimited,,%d", l.bulk, crashSlow, crashLarge, crashBytes),
 	}

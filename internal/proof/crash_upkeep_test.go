@@ -116,7 +116,7 @@ func (c *crash) endBackup(u *upkeep, kill crashKill) error {
 	case !ok && kill.cutAt != "" && u.killed():
 		c.hit[kill.cutAt]++
 		return nil
-	case !ok && kill.ended:
+	case !ok && kill.ended && !strings.Contains(c.b.log.String(), "backup not sent"):
 		return fmt.Errorf("the backup failed: %s", &u.said)
 	case !ok:
 		c.hit["backup cut off"]++

@@ -52,6 +52,9 @@ func (db *DB) checkpoint() (err error) {
 		db.writing.Lock()
 		defer db.writing.Unlock()
 		err := db.update(false, func(tx *bbolt.Tx) error {
+			if err := db.spareReserve(tx, pagesFor(int64(pending))); err != nil {
+				return err
+			}
 			b := tx.Bucket(bucketCheckpoint)
 			for i, envelope := range parts {
 				key := subKey(seq, written+1+uint32(i))
@@ -91,7 +94,7 @@ func (db *DB) checkpoint() (err error) {
 		// transaction, however large: half of each would be no checkpoint.
 		if pending += len(parts[len(parts)-1]); pending > checkpointTx && seq != db.maint.checkpointAt {
 			if err := flush(nil); err != nil {
-				return err
+				return errors.Join(err, db.dropParts(seq))
 			}
 			failpoint.Hit("checkpoint.part")
 		}
@@ -113,12 +116,25 @@ func (db *DB) checkpoint() (err error) {
 		failpoint.Hit("checkpoint.last")
 		return db.putLimits(tx)
 	})
-	if err != nil {
+	switch {
+	case err != nil && written > 0:
+		return errors.Join(err, db.dropParts(seq))
+	case err != nil:
 		return err
 	}
 	failpoint.Hit("checkpoint.after")
 	db.maint.checkpointAt = seq
 	return nil
+}
+
+// dropParts takes back the parts of a checkpoint that could not be finished:
+// they would fill a file that has little room.
+func (db *DB) dropParts(seq uint64) error {
+	db.writing.Lock()
+	defer db.writing.Unlock()
+	return db.update(false, func(tx *bbolt.Tx) error {
+		return deleteRecords(tx.Bucket(bucketCheckpoint), seqKey(seq), seqKey(seq+1))
+	})
 }
 
 // checkpointHead encodes part 0.

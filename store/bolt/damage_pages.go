@@ -58,6 +58,8 @@ func newBitset(n uint64) bitset     { return make(bitset, n/64+1) }
 func (b bitset) has(id uint64) bool { return b[id/64]&(1<<(id%64)) != 0 }
 func (b bitset) set(id uint64)      { b[id/64] |= 1 << (id % 64) }
 
+func (b bitset) clear(id uint64) { b[id/64] &^= 1 << (id % 64) }
+
 // page is one page with what it runs on into.
 type page []byte
 

@@ -98,6 +98,9 @@ func (p *pages) node(w *treeWalk, id uint64, level, height int, lo, hi []byte) {
 		}
 	}
 	if err != nil {
+		if w.marks() && id >= 2 && id < p.meta.high {
+			p.used.clear(id) // it may be another tree's
+		}
 		w.bad(lo, hi, id, level, err)
 		return
 	}

@@ -98,7 +98,7 @@ func openFileWith(path string, o *bbolt.Options, how inspection) (*file, error) 
 	default:
 		return nil, err
 	}
-	f.bolt.AllocSize = 1 << 20
+	f.bolt.AllocSize = allocBytes
 	err = f.view(func(tx *bbolt.Tx) error {
 		f.synced = uint64(tx.ID())
 		return nil

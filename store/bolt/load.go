@@ -147,8 +147,9 @@ func (db *DB) replaySegments(tx *bbolt.Tx, r *reader, from uint64) (holed bool) 
 	var blocks []unit
 	var es []entry
 	for _, seg := range db.segs {
+		// A segment without a head may end anywhere.
+		holed = holed || ((seg.damaged || seg.table != nil) && seg.last > from)
 		if seg.last <= from || seg.count == 0 {
-			holed = holed || (seg.damaged && seg.last > from)
 			continue
 		}
 		var err error

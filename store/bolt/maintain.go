@@ -18,6 +18,8 @@ type maintenance struct {
 	// complained is when trouble was logged last.
 	complained time.Time
 	suggested  bool // `db compact`
+	// sizedSaid is when evicting for the size of the file was said aloud last.
+	sizedSaid time.Time
 	// agedDirty tells that age evicted something since putAged ran;
 	// agedSaved is when saveAged did.
 	agedDirty bool

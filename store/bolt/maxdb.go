@@ -1,6 +1,10 @@
 package bolt
 
 import (
+	"context"
+	"log/slog"
+	"time"
+
 	"tbhist/metrics"
 )
 
@@ -75,9 +79,22 @@ func (db *DB) holdSize() error {
 	}
 	db.maint.agedDirty = true
 	db.evicting.Unlock()
-	db.log.Warn("the history file is nearly as large as it may be: the oldest updates were evicted",
-		"evicted", db.evicted.Load()-before, "max_db", db.o.MaxDB)
+	db.saySized(db.evicted.Load() - before)
 	return db.saveAged()
+}
+
+// saySized tells of updates evicted for the size of the file: under load that is
+// several times a second, of which one a minute is said aloud.
+func (db *DB) saySized(evicted uint64) {
+	if evicted == 0 {
+		return
+	}
+	level, m := slog.LevelDebug, &db.maint
+	if now := time.Now(); m.sizedSaid.IsZero() || now.Sub(m.sizedSaid) >= complainEvery {
+		level, m.sizedSaid = slog.LevelWarn, now
+	}
+	db.log.Log(context.Background(), level, "the history file is nearly as large as it may be: the oldest updates were evicted",
+		"evicted", evicted, "max_db", db.o.MaxDB)
 }
 
 // chooseOldest finds about excess stored bytes of the oldest updates of

@@ -9,31 +9,34 @@ import (
 	"syscall"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // Giving space back takes some first: a page is free only when what no longer
 // names it is on disk. So a part of the file stays free for that. The file
-// grows before it must, while the disk lets it; where it cannot, appending ends
-// at the reserve, and what gives space back goes on.
+// grows before it must, while the disk lets it and up to MaxDB; where it cannot,
+// appending ends at the reserve, and what gives space back goes on.
 const (
 	// reservePages is how many pages that is.
 	reservePages = 256
-	// heldBackPages is below how many pages in a file that cannot grow the input
-	// waits until background work has given back what it can.
+	// heldBackPages is below how many pages the input waits until background work has given back what it can.
 	heldBackPages = 2 * reservePages
-	// crampedPages is below how many pages in such a file background work gives
+	// crampedPages is below how many pages background work gives
 	// back whatever can be given back.
 	crampedPages = 4 * reservePages
 	// smallPages is what a transaction takes beside what it writes.
 	smallPages = 32
 	// growBytes is by how much the file grows.
 	growBytes = 1 << 20
+	// allocBytes is what bbolt adds where it grows the file itself. It uses no
+	// page that lies less than that below MaxDB.
+	allocBytes = 64 << 10
 )
 
 // space is what is known of the room in the file. Its writer holds DB.writing.
 type space struct {
-	// left is how many pages there are in a file that cannot grow, and one
-	// more; 0 for a file that can.
+	// left is how many pages there are yet, up to MaxDB or to the end of a file
+	// that cannot grow, and one more; 0 while that is not known.
 	left atomic.Int64
 	// wanted is how many the last batch needed.
 	wanted atomic.Int64
@@ -71,22 +74,32 @@ func (db *DB) makeRoom(tx *bbolt.Tx, pages int64) (left int64, cannot error) {
 			cannot = err
 		}
 	}
-	left = free + (size-top)/pageSize
-	if cannot == nil {
-		db.space.left.Store(0)
-	} else {
-		db.space.left.Store(left + 1)
+	end := db.o.MaxDB - allocBytes // so far pages may be used, and no further
+	if cannot != nil {
+		end = min(end, size)
 	}
+	left = free + max(0, end-top)/pageSize
+	db.space.left.Store(left + 1)
 	return left, cannot
 }
 
-// demandRoom is makeRoom for what does without the reserve.
+// demandRoom is makeRoom for a batch, which does without the reserve.
 func (db *DB) demandRoom(tx *bbolt.Tx, pages int64) error {
 	db.space.wanted.Store(pages)
-	if left, cannot := db.makeRoom(tx, pages); cannot != nil && left < pages+reservePages {
-		return &noRoomError{cannot}
+	return db.spareReserve(tx, pages)
+}
+
+// spareReserve is makeRoom for what gives no space back, and so does without
+// the reserve.
+func (db *DB) spareReserve(tx *bbolt.Tx, pages int64) error {
+	left, cannot := db.makeRoom(tx, pages)
+	switch {
+	case left >= pages+reservePages:
+		return nil
+	case cannot == nil:
+		return berrors.ErrMaxSizeReached
 	}
-	return nil
+	return &noRoomError{cannot}
 }
 
 // isFullDisk tells that there is no space, rather than something wrong, which
@@ -95,8 +108,7 @@ func isFullDisk(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
-// pagesLeft gives how many pages there are in a file that cannot grow; many
-// for one that can.
+// pagesLeft gives how many pages there are yet; many while that is not known.
 func (db *DB) pagesLeft() int64 {
 	if left := db.space.left.Load(); left > 0 {
 		return left - 1
@@ -104,10 +116,10 @@ func (db *DB) pagesLeft() int64 {
 	return math.MaxInt64 / pageSize
 }
 
-// isCramped tells that the file cannot grow and has little that is free.
+// isCramped tells that little is left.
 func (db *DB) isCramped() bool { return db.pagesLeft() < crampedPages }
 
-// isFull tells that it has so little that the input waits.
+// isFull tells that so little is left that the input waits.
 func (db *DB) isFull() bool {
 	return db.pagesLeft() < max(heldBackPages, db.space.wanted.Load()+reservePages)
 }
@@ -116,10 +128,13 @@ func (db *DB) isFull() bool {
 // replaces.
 func (db *DB) mostAtOnce(bytes int64) int64 { return min(bytes, db.pagesLeft()*pageSize/3) }
 
+// pagesFor is about what a transaction takes that writes so many bytes.
+func pagesFor(bytes int64) int64 { return bytes*3/2/pageSize + smallPages }
+
 // stagedPages is about what the staged batch takes.
 func (db *DB) stagedPages() int64 {
 	s := &db.stage
-	return (int64(len(s.stored))*3/2+int64(len(s.fresh)+len(s.docs))*512)/pageSize + smallPages
+	return pagesFor(int64(len(s.stored)) + int64(len(s.fresh)+len(s.docs))*340)
 }
 
 // fill writes zeros behind the end of the file.
