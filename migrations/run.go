@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"tbhist/internal/disk"
 	"tbhist/store"
 )
 
@@ -64,7 +65,7 @@ const (
 // Look tells what Run would do with the history at path. It changes nothing.
 // Errors: store.ErrLocked while a broker has the file open,
 // store.ErrNotHistory, a *NewerError, or what the system says.
-func Look(path string) (*Plan, error) { return machine{steps, Current, freeSpace}.look(path) }
+func Look(path string) (*Plan, error) { return machine{steps, Current, disk.Free}.look(path) }
 
 // Run brings the history at path up to Current: into path+".new", which then
 // takes the place of the old file, while that is kept under the name in the
@@ -76,7 +77,7 @@ func Look(path string) (*Plan, error) { return machine{steps, Current, freeSpace
 // Errors: those of Look, a *SpaceError, fs.ErrExist if the name for the old
 // file is taken, the context's, or what the system says.
 func Run(ctx context.Context, path string, o Options) (*Plan, error) {
-	return machine{steps, Current, freeSpace}.run(ctx, path, o)
+	return machine{steps, Current, disk.Free}.run(ctx, path, o)
 }
 
 // machine carries out steps; tests have others.

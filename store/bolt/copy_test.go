@@ -183,9 +183,17 @@ func tells(t *testing.T, path string) tale {
 	middle := recent("", int(head/14)).Received
 	later := middle + 20_000
 	for _, q := range []store.Query{
-		{Tree: true}, {Tree: true, After: head / 2}, {Tree: true, Since: &middle}, {Tree: true, Since: &middle, Until: &later},
-		{Name: "few", Tree: true}, {Name: "few.a", After: head - 100}, {Name: "few.a", Since: &middle}, {Name: "bytes", Tree: true, Until: &middle},
-		{Name: "all", Tree: true, Since: &middle}, {Tree: true, Last: 3}, {Name: "seldom", Tree: true, Since: &middle, By: store.ByTS},
+		{Tree: true},
+		{Tree: true, After: head / 2},
+		{Tree: true, Since: &middle},
+		{Tree: true, Since: &middle, Until: &later},
+		{Name: "few", Tree: true},
+		{Name: "few.a", After: head - 100},
+		{Name: "few.a", Since: &middle},
+		{Name: "bytes", Tree: true, Until: &middle},
+		{Name: "all", Tree: true, Since: &middle},
+		{Tree: true, Last: 3},
+		{Name: "seldom", Tree: true, Since: &middle, By: store.ByTS},
 	} {
 		page, err := r.Read(t.Context(), q, func(*thing.Update) bool { return true })
 		if err != nil || page.Next != nil {

@@ -1,0 +1,2 @@
+// Package disk tells what the system knows of a disk.
+package disk
