@@ -11,21 +11,18 @@ import (
 )
 
 // While rings turn for long, the file comes to rest: the second half of the
-// turns adds no more than one step of growing and one segment. TBHIST_TURNS=40
-// is what shows a file whose free pages go to pieces (docs/PERFORMANCE.md).
+// turns adds no more than a few steps of growing. It takes that long to see
+// free pages go to pieces (docs/PERFORMANCE.md).
 func TestPlateauRests(t *testing.T) {
 	const things, ring = 1000, 1000
-	turns := 2
-	if s := os.Getenv("TBHIST_TURNS"); s != "" {
-		var err error
-		if turns, err = strconv.Atoi(s); err != nil {
-			t.Fatalf("TBHIST_TURNS=%s: %v", s, err)
-		}
+	turns, err := strconv.Atoi(os.Getenv("TBHIST_TURNS"))
+	if err != nil {
+		t.Skip("it takes minutes: make plateau runs it, with TBHIST_TURNS=40")
 	}
 	db := openTest(t, filepath.Join(t.TempDir(), "history.db"), func(o *Options) {
 		o.Rules = []store.Rule{{Limit: store.Limit{Count: ring}}}
 	})
-	defer func() { _ = db.Close() }()
+	defer mustClose(t, db)
 	w := newWorkload(things, 4096)
 	var half int64
 	for turn := 1; turn <= turns; turn++ {
@@ -40,11 +37,8 @@ func TestPlateauRests(t *testing.T) {
 			half = st.FileBytes
 		}
 	}
-	// Two turns do not fill and rewrite all: then the bound is what is due.
-	if st := db.Stats(); turns > 10 && st.FileBytes > half+4<<20 {
-		t.Errorf("the file has %d KiB, %d KiB after half of the turns", st.FileBytes>>10, half>>10)
-	} else if used := st.FileBytes - st.FreePages*pageSize; st.FileBytes > used*3/2+16<<20 {
-		t.Errorf("the file has %d bytes with %d in use", st.FileBytes, used)
+	if size := db.Stats().FileBytes; size > half+4<<20 {
+		t.Errorf("the file has %d KiB, %d KiB after half of the turns", size>>10, half>>10)
 	}
 }
 
