@@ -101,6 +101,7 @@ func (p *program) note(c *urfave.Context, format string, args ...any) {
 func fileError(path string, err error) error {
 	var newer *migrations.NewerError
 	var older *migrations.OlderError
+	var damage *store.CorruptionError
 	switch {
 	case errors.Is(err, context.Canceled):
 		return err
@@ -116,6 +117,8 @@ func fileError(path string, err error) error {
 		return fmt.Errorf("the history %s has the older format %d: tbhist db migrate %[1]s brings it up", path, older.Found)
 	case errors.Is(err, store.ErrNotHistory):
 		return fmt.Errorf("%s is not a tbhist history", path)
+	case errors.Is(err, store.ErrDamaged), errors.As(err, &damage):
+		return fmt.Errorf("the history %s is damaged (tbhist db check %[1]s says where): use a backup, or let tbhist serve open a copy of it, which sets aside what is damaged (%w)", path, err)
 	case errors.Is(err, fs.ErrNotExist):
 		var where *fs.PathError
 		if errors.As(err, &where) && where.Path != path {

@@ -9,10 +9,13 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"sync"
+	"syscall"
 
 	urfave "github.com/urfave/cli/v2"
 
 	"tbhist/migrations"
+	"tbhist/store"
 	"tbhist/store/bolt"
 	"tbhist/thing"
 )
@@ -95,9 +98,9 @@ func (p *program) dbImport(c *urfave.Context) (err error) {
 				return m.importError(err, 0)
 			}
 		}
-		w.next("importing", func(n int64) string { return updates(uint64(n)) })
+		w.next("importing updates:", func(n int64) string { return grouped(uint64(n)) })
 		o := bolt.ImportOptions{
-			MaxDB: m.maxDB, Logger: slog.New(sayHandler{p: p}),
+			MaxDB: m.maxDB, Logger: slog.New(&importHandler{sayHandler: sayHandler{p: p}, said: map[string]bool{}}),
 			Progress: func(n uint64) { w.note(int64(n), int64(m.lines)) },
 		}
 		var err error
@@ -118,6 +121,9 @@ func (p *program) dbImport(c *urfave.Context) (err error) {
 // usable tells early, before much is read, of a history that is in use or is
 // none.
 func (m *importing) usable() error {
+	if err := writableDir(m.db); err != nil {
+		return err
+	}
 	info, err := os.Stat(m.db)
 	if err != nil || info.Mode().IsRegular() && info.Size() == 0 { // it will be made
 		return nil
@@ -139,6 +145,9 @@ func (m *importing) check(ctx context.Context, w *working) error {
 		info, err := os.Stat(name)
 		if err != nil {
 			return inputError(name, err)
+		}
+		if isHistory(name) {
+			return &inputFailure{fmt.Errorf("%s is a history, not lines: tbhist db export - --from-db %[1]s | tbhist db import - --db %s", name, m.db)}
 		}
 		if info.Mode().IsRegular() {
 			regular = append(regular, name)
@@ -192,6 +201,9 @@ func (m *importing) updates(ctx context.Context) iter.Seq2[thing.Update, error] 
 }
 
 func (m *importing) importError(err error, imported uint64) error {
+	if errors.Is(err, store.ErrNotKept) {
+		err = fmt.Errorf("the disk of %s refuses it: free some of it, or mend it (%w)", m.db, err)
+	}
 	var bad *badLine
 	var input *inputFailure
 	switch {
@@ -207,6 +219,25 @@ func (m *importing) importError(err error, imported uint64) error {
 		return fmt.Errorf("%w; what came before (%s) is imported and stays", fileError(m.db, err), updates(imported))
 	}
 	return fileError(m.db, err)
+}
+
+// importHandler says what a broker would log, each message once: a commit is
+// tried again and again, and damage may be in very many places.
+type importHandler struct {
+	sayHandler
+	mu   sync.Mutex
+	said map[string]bool // messages; guarded by mu
+}
+
+// Handle is part of slog.Handler.
+func (h *importHandler) Handle(ctx context.Context, r slog.Record) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.said[r.Message] {
+		return nil
+	}
+	h.said[r.Message] = true
+	return h.sayHandler.Handle(ctx, r)
 }
 
 func wereUpdates(n uint64) string {
@@ -243,8 +274,13 @@ func (e *inputFailure) Unwrap() error { return e.error }
 
 // inputError says why a file of lines cannot be read.
 func inputError(name string, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		err = fmt.Errorf("there is no file %s", name)
+	case errors.Is(err, syscall.EISDIR):
+		err = fmt.Errorf("%s is a directory: name the files in it", name)
+	default:
+		err = fmt.Errorf("%s cannot be read: %w", name, err)
 	}
 	return &inputFailure{err}
 }

@@ -76,7 +76,7 @@ func (m *importing) linesOf(ctx context.Context, name string) iter.Seq2[importLi
 				return
 			}
 			if err != nil && !errors.Is(err, io.EOF) {
-				yield(importLine{}, &inputFailure{fmt.Errorf("reading %s: %w", name, err)})
+				yield(importLine{}, inputError(name, err))
 				return
 			}
 			switch text = bytes.TrimSpace(text); {

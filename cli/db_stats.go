@@ -168,11 +168,16 @@ func (p *program) printStats(s *wire.Stats) error {
 		}
 		t.add(name, grouped(uint64(row.Things)), grouped(row.Updates), formatSize(row.Bytes), oldest, reach)
 	}
+	const all = "(all)"
 	for i := range s.Prefixes {
-		add(nameText(s.Prefixes[i].NS), &s.Prefixes[i])
+		name := nameText(s.Prefixes[i].NS)
+		if s.NS == "" && s.Depth == 0 { // not the root Thing alone
+			name = all
+		}
+		add(name, &s.Prefixes[i])
 	}
 	if len(s.Prefixes) > 1 {
-		add("(all)", &s.Total)
+		add(all, &s.Total)
 	}
 	if err := t.write(p.stdout); err != nil {
 		return err

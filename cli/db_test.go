@@ -309,8 +309,8 @@ func TestWorkingText(t *testing.T) {
 		"copying 10MiB, 1MiB/s": {verb: "copying", done: 10 << 20},
 		"copying 10MiB of 40MiB, 25 %, 30s left, 1MiB/s": {verb: "copying", done: 10 << 20, total: 40 << 20},
 		"copying 10MiB of 10MiB, 100 %, 1MiB/s":          {verb: "copying", done: 10 << 20, total: 8 << 20},
-		"importing 1,000 updates of 1,000 updates, 100 %, 100 updates/s": {
-			verb: "importing", done: 1000, total: 1000, amount: func(n int64) string { return updates(uint64(n)) },
+		"importing updates: 1,000 of 1,000, 100 %, 100/s": {
+			verb: "importing updates:", done: 1000, total: 1000, amount: func(n int64) string { return grouped(uint64(n)) },
 		},
 	} {
 		if w.amount == nil {

@@ -66,6 +66,9 @@ func (p *program) dial(c *urfave.Context) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkToken(c.String("token")); err != nil {
+		return nil, usagef("--token: %v", err)
+	}
 	o := client.Options{Resolver: resolver, Token: c.String("token"), Logger: slog.New(slog.DiscardHandler)}
 	flag, err := brokerOrZone(c)
 	if err != nil {

@@ -171,13 +171,12 @@ func docText(doc []byte) string {
 	return string(bytes.TrimSpace(doc))
 }
 
-// appendVisible appends JSON with the characters escaped that a terminal
-// may obey rather than show: those of JSON's own strings are escaped
-// already, but DEL, the controls above ASCII and the marks that turn the
-// direction of writing are not. It stays the same JSON value.
+// appendVisible appends a text with the characters escaped that a terminal
+// may obey rather than show: controls, and the marks that turn the direction
+// of writing. JSON on one line stays the same value.
 func appendVisible(dst, data []byte) []byte {
 	for i := 0; i < len(data); {
-		if data[i] < utf8.RuneSelf && data[i] != 0x7f {
+		if data[i] >= ' ' && data[i] < 0x7f {
 			dst = append(dst, data[i])
 			i++
 			continue
@@ -199,7 +198,7 @@ func appendVisible(dst, data []byte) []byte {
 
 func obeyed(r rune) bool {
 	switch {
-	case r == 0x7f, r >= 0x80 && r <= 0x9f: // DEL, C1
+	case r < ' ', r == 0x7f, r >= 0x80 && r <= 0x9f: // C0, DEL, C1
 	case r == 0x200e, r == 0x200f, r >= 0x2028 && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
 	default:
 		return false

@@ -164,6 +164,10 @@ func TestWideRow(t *testing.T) {
 	if got := strings.Join(wideRow(now, &e), "|"); got != "a|1m00s|40s|-|1|0|http://x|1" {
 		t.Errorf("got %s", got)
 	}
+	e.Doc = []byte(`"http://x/\u001b[31m\n\u009b"`) // for the terminal
+	if got := wideRow(now, &e)[6]; got != `http://x/\u001b[31m\u000a\u009b` {
+		t.Errorf("got %s", got)
+	}
 	for _, ts := range []float64{-1e11, 1e11} { // as far as a source may go
 		e.Update.TS = ts
 		if got := wideRow(now, &e); !strings.HasPrefix(got[2], "! ") {

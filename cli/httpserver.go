@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -41,15 +43,34 @@ func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 // connKey is the key of a request's connection in its context.
 type connKey struct{}
 
-// served tells the connection of each request while it is being served.
+// served tells the connection of each request while it is being served: one
+// with a body once that is there.
 func served(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if conn, ok := r.Context().Value(connKey{}).(*limitedConn); ok {
-			conn.serve()
+			if r.Body == nil || r.Body == http.NoBody {
+				conn.serve()
+			} else {
+				r.Body = &bodyOf{ReadCloser: r.Body, conn: conn}
+			}
 			defer conn.wait()
 		}
 		handler.ServeHTTP(w, r)
 	})
+}
+
+// bodyOf is a request's body that tells its connection when it is there whole.
+type bodyOf struct {
+	io.ReadCloser
+	conn *limitedConn
+}
+
+func (b *bodyOf) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.conn.serve()
+	}
+	return n, err
 }
 
 // limitConns bounds how many connections of a listener are open, and how many
@@ -172,6 +193,7 @@ func (c *limitedConn) serve() {
 func (c *limitedConn) wait() {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
+	c.proceed() // its body may never have come
 	if !c.left {
 		c.l.waiting = append(c.l.waiting, c)
 	}

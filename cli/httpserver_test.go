@@ -34,6 +34,12 @@ func newWebRig(t *testing.T, most, mostPerAddr int, from func(n int) string) *we
 		r.begun <- struct{}{}
 		<-r.served
 	})
+	mux.HandleFunc("POST /body", func(w http.ResponseWriter, req *http.Request) {
+		r.begun <- struct{}{}
+		if _, err := io.ReadAll(req.Body); err == nil {
+			_, _ = io.WriteString(w, "answer")
+		}
+	})
 	server := newHTTPServer(mux, slog.New(slog.DiscardHandler))
 	ended := make(chan struct{})
 	limited := limitConns(&fromListener{Listener: ln, from: from}, most, mostPerAddr, func() { r.refused.Add(1) })
@@ -142,6 +148,42 @@ func TestHTTPConnections(t *testing.T) {
 	}
 	if !r.answered(r.dial(getAnswer)) {
 		t.Error("no answer after them")
+	}
+}
+
+// A body that does not come keeps nobody out either, and makes no trouble when
+// it comes after all.
+func TestHTTPConnectionsWithBodies(t *testing.T) {
+	const most = 3
+	const begun = "POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n1"
+	r := newWebRig(t, most, 100, nil)
+	var all []net.Conn
+	for range most {
+		all = append(all, r.dial(begun))
+		<-r.begun
+	}
+	for i := range 2 {
+		if !r.answered(r.dial(getAnswer)) {
+			t.Fatalf("bodies that do not come keep no. %d out", i)
+		}
+		if r.answered(all[i]) {
+			t.Errorf("connection %d was not the one to go", i)
+		}
+	}
+	last := all[most-1]
+	for i := range 3 { // on one connection
+		if _, err := io.WriteString(last, "2"); err != nil || !r.answered(last) {
+			t.Fatalf("no answer to body %d (%v)", i, err)
+		}
+		if _, err := io.WriteString(last, begun); err != nil {
+			t.Fatal(err)
+		}
+		<-r.begun
+	}
+	for range 4 * most {
+		if !r.answered(r.dial(getAnswer)) {
+			t.Fatal("no answer after them")
+		}
 	}
 }
 

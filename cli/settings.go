@@ -168,15 +168,24 @@ func (r *settingsReader) networks(flag string) *access.List {
 // token reads a secret; what is said of it never shows it.
 func (r *settingsReader) token(flag string) string {
 	token := r.value(flag, "")
-	const least, most = 16, 1024
-	switch {
+	const least = 16
+	switch err := checkToken(token); {
 	case token == "":
 	case len(token) < least:
 		r.fail(flag, usagef("a token has %d characters at least; openssl rand -hex 16 makes one", least))
-	case len(token) > most, strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }):
-		r.fail(flag, usagef("a token has letters, digits and signs of ASCII, %d at most", most))
+	case err != nil:
+		r.fail(flag, err)
 	}
 	return token
+}
+
+// checkToken says what is wrong with a secret that goes into a header.
+func checkToken(token string) error {
+	const most = 1024
+	if len(token) > most || strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return usagef("a token has letters, digits and signs of ASCII, %d at most", most)
+	}
+	return nil
 }
 
 // names reads namespaces, each of which stands for all below it too.

@@ -63,6 +63,8 @@ func (b *broker) forget(ctx context.Context, name thing.Name, tree, dryRun bool)
 // forgetNow is forget's work. It belongs to the pipeline. The history comes
 // first: what is not on disk was not forgotten.
 func (b *broker) forgetNow(ctx context.Context, name thing.Name, tree bool) (store.Forgotten, error) {
+	b.pulse.begin() // the disk may give no answer here, too
+	defer b.pulse.end()
 	all, err := b.db.Forget(ctx, name, tree, false)
 	if err != nil {
 		return all, err

@@ -159,7 +159,8 @@ func TestWatchdogFed(t *testing.T) {
 	}
 }
 
-// The pipeline has a batch in hand only while it has.
+// The pipeline has a batch, or what is to be forgotten, in hand only while it
+// has.
 func TestPipelinePulse(t *testing.T) {
 	b, stop := runBroker(t, nil)
 	c := clientOf(t, b.url())
@@ -168,9 +169,12 @@ func TestPipelinePulse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if _, err := b.forget(t.Context(), "a", false, false); err != nil {
+		t.Fatal(err)
+	}
 	stop()
-	if n := b.pulse.steps.Load(); n != 6 {
-		t.Errorf("%d steps, want two for each of three batches", n)
+	if n := b.pulse.steps.Load(); n != 8 {
+		t.Errorf("%d steps, want two for each of three batches and one forgetting", n)
 	}
 }
 

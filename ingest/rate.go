@@ -68,6 +68,20 @@ func (r *rates) took(addr netip.Addr) time.Duration {
 	now := time.Since(r.started)
 	used := max(r.used(addr), now) + r.interval
 	r.set(addr, used, now)
+	return r.due(used, now)
+}
+
+// owed tells for how long an address is not to be read because of what it has
+// sent, and counts nothing.
+func (r *rates) owed(addr netip.Addr) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.due(r.used(addr), time.Since(r.started))
+}
+
+// due gives the time to the next message of an address that has used up its
+// rate to used.
+func (r *rates) due(used, now time.Duration) time.Duration {
 	return max(0, used+r.interval-max(rateBurst, r.interval)-now)
 }
 

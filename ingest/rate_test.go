@@ -157,3 +157,18 @@ func TestInputRate(t *testing.T) {
 		t.Error("nothing was held back meanwhile")
 	}
 }
+
+// To connect anew is no way around: a new connection of an address that is over
+// its rate is not read before the rest may.
+func TestInputRateConnectingAnew(t *testing.T) {
+	b := newBench(t, Options{Rate: 1})
+	port := b.zmq(zmtp.Limits{})
+	for range 3600 {
+		b.rates.took(netip.MustParseAddr("127.0.0.1"))
+	}
+	send(t, b.publisher(port), zmtp.AppendFrame(nil, []byte(update("z", "1")), false))
+	b.wait("the connection is held back", func() bool { return b.count("tbhist_input_held_back_total") == 1 })
+	if n := b.count("tbhist_updates_accepted_total", "transport=zmq"); n != 0 {
+		t.Errorf("%v were taken of a new connection of an address that owes an hour", n)
+	}
+}

@@ -16,6 +16,13 @@ func (in *Ingest) ServeZMQ(ctx context.Context, c *zmtp.Conn) {
 		return // the connection is gone
 	}
 	source := &thing.Source{Addr: c.Remote().Addr().WithZone(""), Transport: thing.ZMQ}
+	if in.rates != nil {
+		// Each connection gives a message before it is held back: without this,
+		// connecting anew for each would be a way around.
+		if owed := in.rates.owed(source.Addr); owed > 0 && !in.holdBack(ctx, owed) {
+			return
+		}
+	}
 	for in.zmqBurst(ctx, c, source) {
 	}
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"os"
 	"strconv"
 	"time"
 
@@ -91,13 +94,13 @@ func (u *upkeep) guarded(method string, f http.HandlerFunc) http.HandlerFunc {
 
 func (u *upkeep) forget(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxUpkeepRequest))
-	if err != nil {
-		status, code := http.StatusBadRequest, wire.CodeBadRequest
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			status, code = http.StatusRequestEntityTooLarge, wire.CodeTooLarge
-		}
-		answerError(w, status, code, "the request cannot be read: "+err.Error())
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		answerError(w, http.StatusRequestEntityTooLarge, wire.CodeTooLarge, fmt.Sprintf("the body is too large: taken are %d bytes", wire.MaxUpkeepRequest))
+		return
+	case err != nil:
+		answerError(w, http.StatusBadRequest, wire.CodeBadRequest, "the body did not come in whole, or not in time")
 		return
 	}
 	q, err := wire.ParseForgetRequest(body)
@@ -152,13 +155,23 @@ func (u *upkeep) usage(w http.ResponseWriter, r *http.Request) {
 const maxDepth = thing.MaxNameBytes
 
 func statsQuery(r *http.Request) (ns thing.Name, depth int, err error) {
-	q := r.URL.Query()
-	for name := range q {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return "", 0, errors.New("taken is ns=NS&depth=COUNT")
+	}
+	for name, values := range q {
 		if name != "ns" && name != "depth" {
 			return "", 0, errors.New(strconv.Quote(name) + " is not known: taken are ns and depth")
 		}
+		if len(values) > 1 {
+			return "", 0, errors.New(strconv.Quote(name) + " is given more than once")
+		}
 	}
 	if ns, err = thing.ParseName(q.Get("ns")); err != nil {
+		var refusal *thing.Refusal
+		if errors.As(err, &refusal) {
+			err = errors.New("\"ns\" is a namespace: " + refusal.Taken)
+		}
 		return "", 0, err
 	}
 	depth = 1
@@ -196,7 +209,18 @@ func (u *upkeep) backup(w http.ResponseWriter, r *http.Request) {
 		_ = out.c.SetWriteDeadline(time.Now().Add(answerTime))
 		h.Set(wire.BackupError, err.Error())
 	}
-	u.p.o.Logger.Warn("backup not sent", "to", addrOf(r), "bytes", out.written, "err", err)
+	u.p.o.Logger.Warn("backup not sent", "to", addrOf(r), "bytes", out.written, "err", unsent(r, out, err))
+}
+
+// unsent says why a backup did not come to its end, for people.
+func unsent(r *http.Request, out *pieces, err error) error {
+	switch {
+	case errors.Is(out.err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("nothing was taken for %s", answerTime)
+	case out.err != nil, r.Context().Err() != nil:
+		return errors.New("who asked has gone")
+	}
+	return err
 }
 
 // pieces writes to an asker piece by piece, with answerTime for each.

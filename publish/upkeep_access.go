@@ -55,11 +55,12 @@ func (g *gate) check(r *http.Request) *refusal {
 	if has(r.Header, browserHeaders) {
 		return forbidden("upkeep is not for web pages: ask with tbhist, or with another program that is no browser")
 	}
-	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	scheme, given, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	ok = ok && strings.EqualFold(scheme, "Bearer")
 	if ok && g.token != "" && same(given, g.token) {
 		return nil
 	}
-	if fromLoopback(r) && !has(r.Header, proxyHeaders) {
+	if fromLoopback(r) && !has(r.Header, proxyHeaders) && r.ProtoAtLeast(1, 1) { // proxies are what still asks by 1.0
 		if loopbackHost(r.Host) {
 			return nil
 		}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -73,6 +74,7 @@ func TestUpkeepAccess(t *testing.T) {
 		"a name, with the token":      {testToken, here, both(bearer(testToken), host("pi.example")), 200},
 		"a proxy here":                {"", here, header("X-Forwarded-For", "203.0.113.9"), 403},
 		"a proxy here, token needed":  {testToken, here, header("Via", "1.1 x"), 401},
+		"a proxy that adds nothing":   {"", here, func(r *http.Request) { r.Proto, r.ProtoMinor = "HTTP/1.0", 0 }, 403},
 		"there, no token":             {"", there, nil, 403},
 		"there, a token for none":     {"", there, bearer(testToken), 403},
 		"there, an empty token":       {"", there, bearer(""), 403},
@@ -81,6 +83,7 @@ func TestUpkeepAccess(t *testing.T) {
 		"there, another token":        {testToken, there, bearer(testToken + "x"), 401},
 		"there, a beginning of it":    {testToken, there, bearer(testToken[:20]), 401},
 		"there, the token":            {testToken, there, bearer(testToken), 200},
+		"there, bearer in small":      {testToken, there, header("Authorization", "bearer "+testToken), 200},
 		"nowhere":                     {testToken, "pipe", nil, 401},
 	} {
 		asked := false
@@ -154,6 +157,13 @@ func TestUpkeepForget(t *testing.T) {
 		if code, answer := ask(body); code != want || got != nil || !strings.Contains(answer, `"message"`) {
 			t.Errorf("%.40s: %d %s, called %v", body, code, answer, got)
 		}
+	}
+	cut := io.MultiReader(strings.NewReader(`{"ns": "shop"`), iotest.ErrReader(errors.New("read tcp 127.0.0.1:7957: i/o timeout")))
+	r := httptest.NewRequest(http.MethodPost, "http://localhost"+wire.PathForget, cut)
+	r.RemoteAddr = "127.0.0.1:1"
+	w := httptest.NewRecorder()
+	if h.ServeHTTP(w, r); w.Code != 400 || strings.Contains(w.Body.String(), "tcp") {
+		t.Errorf("a body that is cut: %d %s", w.Code, w.Body)
 	}
 	for err, want := range map[error]int{
 		store.ErrClosed: 503,
@@ -234,9 +244,12 @@ func TestUpkeepStats(t *testing.T) {
 	if s, rows = ask("?ns=none"); rows != "" || s.Prefixes == nil {
 		t.Errorf("none: %+v", s)
 	}
-	for _, query := range []string{"?ns=Shop", "?depth=-1", "?depth=x", "?deep=1", "?depth=99999"} {
-		if w := askUpkeep(h, http.MethodGet, wire.PathStats+query, "", "127.0.0.1:1", nil); w.Code != 400 {
-			t.Errorf("%s: %d", query, w.Code)
+	for _, query := range []string{"?ns=Shop", "?depth=-1", "?depth=x", "?deep=1", "?depth=99999", "?depth=1&depth=2", "?ns=shop;x", "?ns=%zz"} {
+		r := httptest.NewRequest(http.MethodGet, "http://localhost"+wire.PathStats, http.NoBody)
+		r.URL.RawQuery, r.RemoteAddr = query[1:], "127.0.0.1:1"
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != 400 || strings.Contains(w.Body.String(), "refused: ") {
+			t.Errorf("%s: %d %s", query, w.Code, w.Body)
 		}
 	}
 }

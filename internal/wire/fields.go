@@ -110,7 +110,7 @@ func (r *reader) object(doc []byte, v *values) error {
 	r.d.mended.release()
 	*v = values{}
 	if again := r.split(mended, v, jsontext.AllowDuplicateNames(true)); again != nil {
-		return fmt.Errorf("not a JSON document: %w", err)
+		return errors.New("not a JSON document: " + jsonError(err))
 	}
 	return nil
 }

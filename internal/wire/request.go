@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -95,35 +96,46 @@ func ParseRequest(frame []byte) (*Request, error) {
 	if jsontext.Value(bytes.TrimLeft(frame, " \t\r\n")).Kind() != jsontext.KindBeginObject {
 		return r, errors.New(`a request is one JSON object: {"type": "replay" | "directory" | "refused", …}`)
 	}
-	var all []named
-	src := bytes.NewBuffer(frame)
-	d := Decoder{dec: jsontext.NewDecoder(src)}
-	if _, err := d.dec.ReadToken(); err != nil {
-		return r, notRequest(err)
-	}
-	for d.dec.PeekKind() != jsontext.KindEndObject {
-		name, err := d.value(frame)
-		if err != nil {
-			return r, notRequest(err)
-		}
-		value, err := d.value(frame)
-		if err != nil {
-			return r, notRequest(err)
-		}
-		all = append(all, named{name, value})
-	}
-	if _, err := d.dec.ReadToken(); err != nil {
-		return r, notRequest(err)
-	}
-	if len(bytes.TrimLeft(frame[d.dec.InputOffset():], " \t\r\n")) > 0 {
-		return r, errors.New("a request is one JSON object, and something follows it")
+	all, err := membersOf(frame, "a request")
+	if err != nil {
+		return r, err
 	}
 	return r, r.set(frame, all)
 }
 
-func notRequest(err error) error {
-	return fmt.Errorf("a request is one JSON object with each member once: %w", err)
+// membersOf reads the members of a document that is one object: what it is
+// called in errors.
+func membersOf(doc []byte, what string) (all []named, err error) {
+	d := Decoder{dec: jsontext.NewDecoder(bytes.NewBuffer(doc))}
+	wrong := func(err error) error {
+		return fmt.Errorf("%s is one JSON object with each member once: %s", what, jsonError(err))
+	}
+	if _, err := d.dec.ReadToken(); err != nil {
+		return nil, wrong(err)
+	}
+	for d.dec.PeekKind() != jsontext.KindEndObject {
+		name, err := d.value(doc)
+		if err != nil {
+			return nil, wrong(err)
+		}
+		value, err := d.value(doc)
+		if err != nil {
+			return nil, wrong(err)
+		}
+		all = append(all, named{name, value})
+	}
+	if _, err := d.dec.ReadToken(); err != nil {
+		return nil, wrong(err)
+	}
+	if len(bytes.TrimLeft(doc[d.dec.InputOffset():], " \t\r\n")) > 0 {
+		return nil, fmt.Errorf("%s is one JSON object, and something follows it", what)
+	}
+	return all, nil
 }
+
+// jsonError says what is wrong with a document, without the name of who found
+// it.
+func jsonError(err error) string { return strings.TrimPrefix(err.Error(), "jsontext: ") }
 
 // set reads the members. Those that every request may have come first: they
 // say which others count.
@@ -200,12 +212,7 @@ func (r *Request) member(name string, raw []byte) (err error) {
 		}
 		r.ID = bytes.Clone(raw)
 	case "ns":
-		s, ok := rawText(raw)
-		n, err := thing.ParseName(s)
-		if !ok || err != nil {
-			return fmt.Errorf(`"ns" is a namespace: %s`, refusals[thing.ReasonNS].Taken)
-		}
-		r.NS = &n
+		r.NS, err = rawName(raw)
 	case "tree":
 		r.Tree, err = rawBool(name, raw)
 	case "wide":
@@ -241,6 +248,15 @@ func (r *Request) member(name string, raw []byte) (err error) {
 		r.Cursor, err = rawWord(name, raw, `the "next" of the page before`)
 	}
 	return err
+}
+
+func rawName(raw []byte) (*thing.Name, error) {
+	s, ok := rawText(raw)
+	n, err := thing.ParseName(s)
+	if !ok || err != nil {
+		return nil, fmt.Errorf(`"ns" is a namespace: %s`, refusals[thing.ReasonNS].Taken)
+	}
+	return &n, nil
 }
 
 func rawText(raw []byte) (string, bool) {

@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"tbhist/thing"
 )
@@ -44,38 +45,50 @@ type ForgetRequest struct {
 	DryRun bool // only say what would go
 }
 
-type forgetRequest struct {
-	NS     *string `json:"ns"`
-	Tree   bool    `json:"tree"`
-	DryRun bool    `json:"dry_run"`
-}
-
 // Marshal gives the request's body.
 func (r ForgetRequest) Marshal() ([]byte, error) {
-	ns := string(r.NS)
-	return json.Marshal(forgetRequest{NS: &ns, Tree: r.Tree, DryRun: r.DryRun})
+	return json.Marshal(struct {
+		NS     thing.Name `json:"ns"`
+		Tree   bool       `json:"tree"`
+		DryRun bool       `json:"dry_run"`
+	}(r))
 }
 
-// ParseForgetRequest reads the body of a request. The error says what is
-// wrong. An "ns" that is not there is one: it does not mean the root.
+// ParseForgetRequest reads the body of a request, strictly: what it asks for
+// cannot be undone. The error says what is wrong. An "ns" that is not there is
+// one: it does not mean the root.
 func ParseForgetRequest(body []byte) (ForgetRequest, error) {
-	var r forgetRequest
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
-		return ForgetRequest{}, fmt.Errorf(`taken is {"ns": NS, "tree": BOOL, "dry_run": BOOL}: %w`, err)
+	const taken = `taken is {"ns": NS, "tree": BOOL, "dry_run": BOOL}`
+	if jsontext.Value(bytes.TrimLeft(body, " \t\r\n")).Kind() != jsontext.KindBeginObject {
+		return ForgetRequest{}, errors.New(taken)
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return ForgetRequest{}, errors.New("taken is one JSON object, with nothing behind it")
+	all, err := membersOf(body, "what is to be forgotten")
+	if err != nil {
+		return ForgetRequest{}, err
 	}
-	if r.NS == nil {
+	var ns *thing.Name
+	var tree, dryRun *bool
+	for _, m := range all {
+		name, raw := string(appendUnquoted(nil, m.name.of(body))), m.value.of(body)
+		switch {
+		case name != "ns" && name != "tree" && name != "dry_run":
+			return ForgetRequest{}, fmt.Errorf("%q is not known: %s", name, taken)
+		case string(raw) == "null":
+		case name == "ns":
+			ns, err = rawName(raw)
+		case name == "tree":
+			tree, err = rawBool(name, raw)
+		default:
+			dryRun, err = rawBool(name, raw)
+		}
+		if err != nil {
+			return ForgetRequest{}, err
+		}
+	}
+	if ns == nil {
 		return ForgetRequest{}, errors.New(`"ns" is missing; "" is the root Thing`)
 	}
-	name, err := thing.ParseName(*r.NS)
-	if err != nil {
-		return ForgetRequest{}, fmt.Errorf(`"ns": %w`, err)
-	}
-	return ForgetRequest{NS: name, Tree: r.Tree, DryRun: r.DryRun}, nil
+	return ForgetRequest{NS: *ns, Tree: tree != nil && *tree, DryRun: dryRun != nil && *dryRun}, nil
 }
 
 // Forgotten is the answer to a ForgetRequest.

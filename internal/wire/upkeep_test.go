@@ -56,9 +56,15 @@ func TestForgetRequest(t *testing.T) {
 		}
 	}
 	// What is not there does not mean everything.
-	for _, bad := range []string{``, `{}`, `{"tree":true}`, `{"ns":null}`, `{"ns":"A"}`, `{"ns":"a","tree":"no"}`, `{"ns":"a","all":true}`, `{"ns":"a"}{}`} {
-		if _, err := ParseForgetRequest([]byte(bad)); err == nil {
-			t.Errorf("%s is taken", bad)
+	for _, bad := range []string{
+		``, `{}`, `{"tree":true}`, `{"ns":null}`, `{"ns":"A"}`, `{"ns":"a","tree":"no"}`, `{"ns":"a","all":true}`, `{"ns":"a"}{}`,
+		`[]`, `"a"`, `{"ns":"a","ns":"b"}`, `{"NS":"a"}`, `{"ns":"a","Tree":true}`, `{"ns":"a"`, "{\"ns\":\"a\xff\"}",
+	} {
+		switch r, err := ParseForgetRequest([]byte(bad)); {
+		case err == nil:
+			t.Errorf("%s is taken as %+v", bad, r)
+		case strings.Contains(err.Error(), "json:") || strings.Contains(err.Error(), "jsontext"):
+			t.Errorf("of %s it is said: %v", bad, err)
 		}
 	}
 }
