@@ -23,22 +23,14 @@ func (p *program) dbExportCommand() *urfave.Command {
 The lines are those of the live feed, with numbers and times; db import takes
 them. A FILE that is there is replaced when all is written, and stays as it is
 otherwise. replay writes other forms, and follows.`,
-		Flags: []urfave.Flag{
-			nsFlag(),
-			toggle("tree", true, "with all Things below --ns; --tree=false for the one Thing"),
-			text("since", "", "first `TIME`"),
-			text("until", "", "`TIME` to stop before"),
-			text("by", "received", "which `TIME` counts: received or ts"),
-			text("after", "", "only updates behind this `SEQ`"),
-			text("last", "", "only the newest `COUNT` of each Thing"),
-			text("limit", "", "only the first `COUNT` of the answer"),
+		Flags: append(questionFlags(),
 			toggle("strict", false, "exit with 3 if history no longer holds all of the answer"),
 			text("from-db", "", "`FILE` with a history to read, instead of asking a broker: a backup, or that of a broker that is stopped"),
 			quietFlag(),
 			brokerFlag(),
 			zoneFlag(),
 			dnsFlag(),
-		},
+		),
 		Action: p.dbExport,
 	}
 }

@@ -52,6 +52,20 @@ func nsFlag() urfave.Flag {
 	return text("ns", "", "`NAMESPACE` of a Thing; it and all below it (default: everything)")
 }
 
+// questionFlags ask history for updates.
+func questionFlags() []urfave.Flag {
+	return []urfave.Flag{
+		nsFlag(),
+		toggle("tree", true, "with all Things below --ns; --tree=false for the one Thing"),
+		text("since", "", "first `TIME`"),
+		text("until", "", "`TIME` to stop before"),
+		text("by", "received", "which `TIME` counts: received or ts"),
+		text("after", "", "only updates behind this `SEQ`"),
+		text("last", "", "only the newest `COUNT` of each Thing"),
+		text("limit", "", "only the first `COUNT` of the answer"),
+	}
+}
+
 func utcFlag() urfave.Flag {
 	return toggle("utc", false, "write times in UTC rather than local time")
 }

@@ -49,15 +49,7 @@ as they were. Names get "replay." before them, so that nobody takes old data
 for new; --as-is leaves them, and needs --yes unless the broker is on this
 machine. A connection that is lost, to either broker, is made again, and the
 replay goes on. When it is interrupted it says with which --after to go on.`,
-		Flags: []urfave.Flag{
-			nsFlag(),
-			toggle("tree", true, "with all Things below --ns; --tree=false for the one Thing"),
-			text("since", "", "first `TIME`"),
-			text("until", "", "`TIME` to stop before"),
-			text("by", "received", "which `TIME` counts: received or ts"),
-			text("after", "", "only updates behind this `SEQ`"),
-			text("last", "", "only the newest `COUNT` of each Thing"),
-			text("limit", "", "only the first `COUNT` of the answer"),
+		Flags: append(questionFlags(),
 			toggle("follow", false, "go on with what comes in, until interrupted"),
 			toggle("strict", false, "exit with 3 if history no longer holds all of the answer"),
 			text("speed", "max", "`SPEED` of the replay: 1 is as it was, 10 ten times as fast, 0.5 half; max makes no pauses"),
@@ -71,7 +63,7 @@ replay goes on. When it is interrupted it says with which --after to go on.`,
 			brokerFlag(),
 			zoneFlag(),
 			dnsFlag(),
-		},
+		),
 		Action: noArgs(p.replay),
 	}
 }
@@ -154,6 +146,19 @@ func reportEvicted(stderr io.Writer, evicted uint64, exact, strict bool) error {
 		return errIncomplete
 	}
 	return nil
+}
+
+// reportLacking is reportEvicted, and says that a file is damaged.
+func reportLacking(stderr io.Writer, k known, strict bool) error {
+	err := reportEvicted(stderr, k.evicted, k.exact, strict)
+	if k.damaged == 0 {
+		return err
+	}
+	say(stderr, "the file is damaged (met %s times): what stood there is missing from the answer; tbhist db check says where", grouped(k.damaged))
+	if strict {
+		return errIncomplete
+	}
+	return err
 }
 
 // grouped writes a number with commas between thousands.

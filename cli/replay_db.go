@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -46,15 +47,18 @@ func fromDB(c *urfave.Context) (string, error) {
 type dbSource struct {
 	db  *bolt.ReadOnly
 	now time.Time
+	// damaged counts what is met of damage.
+	damaged *atomic.Uint64
 }
 
 // openDB opens a file to read from.
 func (p *program) openDB(path string) (*dbSource, error) {
-	db, err := bolt.OpenReadOnly(path, bolt.Options{Logger: slog.New(sayHandler{p: p}), Now: p.now})
+	log := &damageHandler{sayHandler: sayHandler{p: p}, met: new(atomic.Uint64)}
+	db, err := bolt.OpenReadOnly(path, bolt.Options{Logger: slog.New(log), Now: p.now})
 	if err != nil {
 		return nil, readError(path, err)
 	}
-	return &dbSource{db: db, now: p.now()}, nil
+	return &dbSource{db: db, now: p.now(), damaged: log.met}, nil
 }
 
 // readError says in one sentence why a history cannot be read, and what to do.
@@ -104,9 +108,26 @@ func (h sayHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
 
 func (h sayHandler) WithGroup(string) slog.Handler { return h }
 
+// damageHandler counts damage, which is what is logged as an error, and says
+// the first places of it.
+type damageHandler struct {
+	sayHandler
+	met *atomic.Uint64
+}
+
+// damagePlaces is how many are said one by one.
+const damagePlaces = 5
+
+func (h *damageHandler) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelError && h.met.Add(1) > damagePlaces {
+		return nil
+	}
+	return h.sayHandler.Handle(ctx, r)
+}
+
 // replay answers q as the history service would, by this machine's clock.
 func (s *dbSource) replay(ctx context.Context, q *question) answer {
-	a := &dbAnswer{known: known{exact: true, epoch: s.db.State().Epoch}}
+	a := &dbAnswer{known: known{exact: true, epoch: s.db.State().Epoch}, damaged: s.damaged}
 	a.all = func(yield func(client.Update, error) bool) {
 		err := a.read(ctx, s.db, s.query(q), func(u *thing.Update) bool { return yield(*u, nil) })
 		if err != nil {
@@ -143,12 +164,17 @@ func (s *dbSource) close() error { return s.db.Close() }
 // dbAnswer is an answer from a file.
 type dbAnswer struct {
 	known
-	all iter.Seq2[client.Update, error]
+	all     iter.Seq2[client.Update, error]
+	damaged *atomic.Uint64
 }
 
 func (a *dbAnswer) updates() iter.Seq2[client.Update, error] { return a.all }
 
-func (a *dbAnswer) knows() known { return a.known }
+func (a *dbAnswer) knows() known {
+	k := a.known
+	k.damaged = a.damaged.Load()
+	return k
+}
 
 // read reads page after page; yield returns false to end it.
 func (a *dbAnswer) read(ctx context.Context, db *bolt.ReadOnly, q store.Query, yield func(*thing.Update) bool) error {

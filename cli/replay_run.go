@@ -36,6 +36,7 @@ type answer interface {
 type known struct {
 	evicted uint64
 	exact   bool
+	damaged uint64 // places of damage met in a file
 	head    uint64
 	epoch   string
 }
@@ -58,7 +59,9 @@ type brokerAnswer struct{ *client.Replay }
 
 func (a *brokerAnswer) updates() iter.Seq2[client.Update, error] { return a.Updates() }
 
-func (a *brokerAnswer) knows() known { return known{a.Evicted, a.EvictedExact, a.Head, a.Epoch} }
+func (a *brokerAnswer) knows() known {
+	return known{evicted: a.Evicted, exact: a.EvictedExact, head: a.Head, epoch: a.Epoch}
+}
 
 // replaying is one run of the command.
 type replaying struct {
@@ -159,7 +162,7 @@ func (r *replaying) run(ctx context.Context) error {
 	if r.count == 0 && k.evicted == 0 {
 		r.sayUnknown(ctx)
 	}
-	return reportEvicted(r.p.stderr, k.evicted, k.exact, r.strict)
+	return reportLacking(r.p.stderr, k, r.strict)
 }
 
 // each prints the updates of an answer.

@@ -92,7 +92,7 @@ func (r *replaying) feed(ctx context.Context, from *client.Client, follow bool) 
 	}
 	err = f.finish(ctx, err)
 	if err == nil {
-		err = reportEvicted(r.p.stderr, rest.evicted, rest.exact, r.strict)
+		err = reportLacking(r.p.stderr, rest, r.strict)
 	}
 	return err
 }

@@ -68,7 +68,7 @@ func (db *DB) Append(ctx context.Context, batch []thing.Update) ([]thing.Update,
 	}
 	began := time.Now()
 	db.stageBatch(batch)
-	if err := db.commit(ctx, db.putStaged); err != nil {
+	if err := db.commit(ctx, true, db.putStaged); err != nil {
 		db.unstage(batch)
 		clear(db.stage.entries)
 		return nil, err
@@ -135,10 +135,12 @@ func (db *DB) awaitRoom(ctx context.Context) error {
 	}
 }
 
-// canGive tells whether background work may yet make room in a full file.
+// canGive tells whether background work may yet make room in a full file. It
+// does not try to in one of which enough is free, though in too small pieces,
+// nor while the history closes.
 func (db *DB) canGive() bool {
 	f := db.failing.Load()
-	return !db.stuck.Load() && (f == nil || time.Since(f.since) <= db.o.Grace)
+	return db.nearlyFull() && !db.stuck.Load() && !db.isClosingNow() && (f == nil || time.Since(f.since) <= db.o.Grace)
 }
 
 // nearlyFull tells whether the file is so large, or the disk so full, that
@@ -254,8 +256,9 @@ func (db *DB) encodeStaged() {
 }
 
 // commit runs a write transaction, trying again for the grace. The outcome is
-// known when it returns. Under appending.
-func (db *DB) commit(ctx context.Context, fn func(*bbolt.Tx) error) error {
+// known when it returns. That there is no room for a batch is a refusal of the
+// disk; what is none may only be too large. Under appending.
+func (db *DB) commit(ctx context.Context, batch bool, fn func(*bbolt.Tx) error) error {
 	deadline := time.Now().Add(db.o.Grace)
 	said := false
 	for {
@@ -276,8 +279,11 @@ func (db *DB) commit(ctx context.Context, fn func(*bbolt.Tx) error) error {
 		}
 		if full {
 			db.nudge()
-			if db.canGive() {
+			switch {
+			case db.canGive():
 				deadline = time.Now().Add(db.o.Grace) // no refusal: the input waits
+			case !batch:
+				return err
 			}
 		}
 		if db.degraded.Load() != nil || !time.Now().Before(deadline) {

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -50,7 +51,8 @@ func (db *DB) Backup(ctx context.Context, w io.Writer, progress func(done, total
 		return BackupInfo{}, ErrBackupRunning
 	}
 	defer db.backing.Store(false)
-	c, err := newCopying(ctx, db, db.segmentBytes(), true)
+	// One that is only read has no size that it may have.
+	c, err := newCopying(ctx, db, segmentBytesOf(cmp.Or(db.o.MaxDB, db.fileStats().size)), true)
 	if err != nil {
 		return BackupInfo{}, err
 	}

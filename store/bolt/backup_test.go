@@ -462,3 +462,53 @@ func TestBackupEpoch(t *testing.T) {
 		mustClose(t, again)
 	}
 }
+
+// A backup of a file that is only read is made of segments as large as those of
+// a running history.
+func TestBackupOfReadOnly(t *testing.T) {
+	db := openTest(t, filepath.Join(t.TempDir(), "history.db"))
+	varied(t, db, 0, 300)
+	sealAll(t, db)
+	want := db.Stats().Segments
+	mustClose(t, db)
+	ro, err := OpenReadOnly(db.path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if _, err := ro.Backup(t.Context(), &out, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := ro.Close(); err != nil {
+		t.Error(err)
+	}
+	copied := openTest(t, restored(t, out.Bytes()))
+	if got := copied.Stats().Segments; got != want {
+		t.Errorf("%d segments, want %d", got, want)
+	}
+	mustClose(t, copied)
+}
+
+// A history that somebody begins where a backup is being written is not lost.
+func TestWriteBackupBesideNew(t *testing.T) {
+	db := openTest(t, filepath.Join(t.TempDir(), "history.db"))
+	varied(t, db, 0, 5)
+	stream := backupOf(t, db, nil)
+	mustClose(t, db)
+	path := filepath.Join(t.TempDir(), "other.db")
+	var other *DB
+	_, err := WriteBackup(t.Context(), path, bytes.NewReader(stream), func(int64, int64) {
+		if other == nil {
+			other = openTest(t, path)
+			appendN(t, other, 0, 5)
+		}
+	})
+	if !errors.Is(err, os.ErrExist) {
+		t.Errorf("%v", err)
+	}
+	wantNone(t, path+backupSuffix)
+	mustClose(t, other)
+	other = openTest(t, path)
+	wantWhole(t, other, 10)
+	mustClose(t, other)
+}

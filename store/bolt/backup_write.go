@@ -25,14 +25,14 @@ const backupSuffix = ".tmp"
 // nil, is told how many bytes of the stream were read, of about how many.
 //
 // Errors: ErrBadBackup, a *migrations.NewerError, store.ErrLocked if somebody
-// has a history open at path, too little free space, the context's (which is
-// looked at between two reads of r), or what the system says. They leave what
-// was at path as it was.
+// has a history open at path, fs.ErrExist if somebody made one there meanwhile,
+// too little free space, the context's (which is looked at between two reads of
+// r), or what the system says. They leave what was at path as it was.
 func WriteBackup(ctx context.Context, path string, r io.Reader, progress func(done, total int64)) (info BackupInfo, err error) {
 	if path, err = resolve(path); err != nil {
 		return info, err
 	}
-	unlock, err := lockReplaced(path)
+	unlock, there, err := lockReplaced(path)
 	if err != nil {
 		return info, err
 	}
@@ -75,6 +75,9 @@ func WriteBackup(ctx context.Context, path string, r io.Reader, progress func(do
 		return info, err
 	}
 	failpoint.Hit("backup.swap")
+	if _, err := os.Stat(path); !there && !errors.Is(err, fs.ErrNotExist) {
+		return info, &fs.PathError{Op: "write", Path: path, Err: fs.ErrExist} // a history that somebody began meanwhile
+	}
 	if err := n.moveTo(path); err != nil {
 		return info, err
 	}
@@ -85,31 +88,32 @@ func WriteBackup(ctx context.Context, path string, r io.Reader, progress func(do
 }
 
 // lockReplaced refuses to replace what is no file, and a history that somebody
-// has open, as it would be lost to them; nobody opens it until unlock.
-func lockReplaced(path string) (unlock func() error, err error) {
+// has open, as it would be lost to them; nobody opens it until unlock. there
+// tells that there is one.
+func lockReplaced(path string) (unlock func() error, there bool, err error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return func() error { return nil }, nil
+		return func() error { return nil }, false, nil
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	case info.IsDir():
-		return nil, &fs.PathError{Op: "write", Path: path, Err: syscall.EISDIR}
+		return nil, false, &fs.PathError{Op: "write", Path: path, Err: syscall.EISDIR}
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is no file that a backup could take the place of", path)
+		return nil, false, fmt.Errorf("%s is no file that a backup could take the place of", path)
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	free, err := lock(f, true)
 	if err == nil && !free {
 		err = fmt.Errorf("%s: %w", path, store.ErrLocked)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, false, errors.Join(err, f.Close())
 	}
-	return f.Close, nil
+	return f.Close, true, nil
 }
 
 // wantBackup opens a file that was made of a stream and holds it against what

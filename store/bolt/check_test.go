@@ -42,7 +42,7 @@ func TestCheckSound(t *testing.T) {
 			var now atomic.Int64
 			now.Store(1.8e15)
 			db := openTest(t, path, func(o *Options) {
-				o.Rules, o.TrustClock, o.Now = rules, true, func() time.Time { return time.UnixMicro(now.Load()) }
+				o.Rules, o.TrustClock, o.lazyAge, o.Now = rules, true, true, func() time.Time { return time.UnixMicro(now.Load()) }
 			})
 			w := newWorkload(40, 300)
 			for round := range 8 {

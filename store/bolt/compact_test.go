@@ -231,3 +231,47 @@ func TestNewEpoch(t *testing.T) {
 		t.Errorf("of no history: %v", err)
 	}
 }
+
+// A file that a start would mend is not written to: what its pages say of what
+// is free would be gone by.
+func TestNewEpochOfDamaged(t *testing.T) {
+	path := turning(t)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := openPages(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := p.at(p.meta.freelist, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The first free page becomes one that is in use.
+	ids, used := list[pageHeader:], uint64(0)
+	for _, id := range leavesOf(t, f, "blocks") {
+		if used == 0 || id < used {
+			used = id
+		}
+	}
+	if n := list.count(); n < 2 || used >= native.Uint64(ids[8:]) {
+		t.Fatalf("%d free pages, page %d is in use", n, used)
+	}
+	native.PutUint64(ids, used)
+	if _, err := f.WriteAt(list, int64(p.meta.freelist)*pageSize); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	before := sum(t, path)
+	var damage *store.CorruptionError
+	if _, _, err := NewEpoch(path); !errors.As(err, &damage) || sum(t, path) != before {
+		t.Errorf("%v", err)
+	}
+	mustClose(t, openTest(t, path)) // mends it
+	if _, _, err := NewEpoch(path); err != nil {
+		t.Error(err)
+	}
+}

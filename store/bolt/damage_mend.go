@@ -87,6 +87,10 @@ type mender struct {
 	f    mendable
 	high uint64
 	err  error
+	// strays are the leaves that nothing points to, in the order of keys; sought
+	// tells that they are known.
+	strays []leafRef
+	sought bool
 }
 
 // put writes a page of elements and gives its number.
@@ -350,17 +354,49 @@ func (p page) whole(lo, hi []byte) []element {
 }
 
 // orphans finds the leaves that were below a branch: whole ones that nothing
-// points to, that are not free, and whose keys lie where that branch's were. It
-// goes by the freelist, or stale pages would come back.
+// points to and whose keys lie where that branch's were.
 func (m *mender) orphans(d *pageDamage) []leafRef {
 	if !m.freelistRead {
-		return nil
+		return nil // stale pages would come back
+	}
+	if !m.sought {
+		m.sought = true
+		m.seekStrays()
 	}
 	var refs []leafRef
 	var es []element
 	var buf []byte
+	at, _ := slices.BinarySearchFunc(m.strays, d.lo, func(r leafRef, lo []byte) int { return bytes.Compare(r.key, lo) })
+	for _, r := range m.strays[at:] {
+		if d.hi != nil && bytes.Compare(r.key, d.hi) >= 0 {
+			break
+		}
+		if m.used.has(r.id) || r.id == d.id || (d.hi != nil && bytes.Compare(r.last, d.hi) >= 0) {
+			continue
+		}
+		pg, err := m.at(r.id, buf)
+		buf = pg
+		if err != nil {
+			continue
+		}
+		if es, err = pg.elements(es[:0]); err != nil || !m.suits(d.tree, es) {
+			continue
+		}
+		refs = append(refs, r)
+		for over := r.id; over <= r.id+pg.overflow(); over++ {
+			m.used.set(over)
+		}
+	}
+	return refs
+}
+
+// seekStrays looks for whole leaves that nothing points to and that are not
+// free: once, as there may be as many damaged pages as there are others.
+func (m *mender) seekStrays() {
+	var es []element
+	var buf []byte
 	for id := uint64(2); id < m.meta.high; id++ {
-		if m.used.has(id) || m.free.has(id) || id == d.id {
+		if m.used.has(id) || m.free.has(id) {
 			continue
 		}
 		pg, err := m.at(id, buf)
@@ -368,15 +404,11 @@ func (m *mender) orphans(d *pageDamage) []leafRef {
 		if err != nil || pg.flags() != leafPage {
 			continue
 		}
-		if es, err = pg.elements(es[:0]); err != nil || len(es) == 0 || within(es, d.lo, d.hi) != nil || !m.suits(d.tree, es) {
-			continue
-		}
-		refs = append(refs, refOf(es, id))
-		for over := id; over <= id+pg.overflow(); over++ {
-			m.used.set(over)
+		if es, err = pg.elements(es[:0]); err == nil && len(es) > 0 {
+			m.strays = append(m.strays, refOf(es, id))
 		}
 	}
-	return refs
+	slices.SortStableFunc(m.strays, func(a, b leafRef) int { return bytes.Compare(a.key, b.key) })
 }
 
 // kindOf is what kind of record a bucket holds.

@@ -58,7 +58,7 @@ func (f *file) inspect(how inspection, wait time.Duration) error {
 	if s.whole() {
 		return nil
 	}
-	if how != inspectReading {
+	if how != inspectReading && locksFirst { // or another may be writing to it
 		found, err := mendPages(f.os)
 		f.found, f.mended = append(f.found, found...), err == nil
 		return err

@@ -263,6 +263,10 @@ func takeSurvey(p *pages, all bool, leaf func(tree int, lo, hi []byte, id uint64
 			s.missing = append(s.missing, string(name))
 		}
 	}
+	// Not every history has this one; what may be it was not given another name.
+	if name := string(bucketForgotten); !s.has(name) && similar(s.found, name) >= 0 {
+		s.missing = append(s.missing, name)
+	}
 	if s.freelist = p.readFreelist(); s.freelist == nil {
 		s.freelistRead = true
 		// Of pages that damage hides nothing is known.

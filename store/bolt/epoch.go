@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 
 	"go.etcd.io/bbolt"
 )
@@ -55,11 +56,15 @@ func (db *DB) ownEpoch() error {
 
 // NewEpoch gives the history at path a new epoch, for a copy that goes its own
 // way, and tells the old and the new one. Nobody else may have it open. Errors:
-// store.ErrLocked, store.ErrNotHistory, or what the system says.
+// store.ErrLocked, store.ErrNotHistory, damage to the file's pages (a start mends
+// that; to write before would spoil more), or what the system says.
 func NewEpoch(path string) (was, now string, err error) {
 	f, err := openExclusive(path)
 	if err != nil {
 		return "", "", err
+	}
+	if f.found != nil {
+		return "", "", errors.Join(fmt.Errorf("%s was left as it is: it must be mended first, as a start does: %w", path, f.found[0]), f.close())
 	}
 	err = guard(func() error {
 		return f.bolt.Update(func(tx *bbolt.Tx) error {

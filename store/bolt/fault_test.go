@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"tbhist/migrations"
 	"tbhist/store"
@@ -332,5 +333,34 @@ func TestDamagedBlock(t *testing.T) {
 	page, err := db.Read(context.Background(), store.Query{Tree: true}, func(*thing.Update) bool { count++; return true })
 	if err != nil || count != 1000-blockUpdates || page.Evicted != blockUpdates {
 		t.Errorf("%d updates, %d missing, %v; want all but one block of %d", count, page.Evicted, err, blockUpdates)
+	}
+}
+
+// A commit that waits for room does not wait for a history that closes, nor
+// where there is enough that is of no use.
+func TestCommitWaitsForNobody(t *testing.T) {
+	for name, closing := range map[string]bool{"closing": true, "in pieces": false} {
+		db := openTest(t, filepath.Join(t.TempDir(), "history.db"))
+		if closing {
+			close(db.closing)
+			<-db.finished
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		db.appending.Lock()
+		err := db.commit(ctx, true, func(*bbolt.Tx) error {
+			if closing {
+				db.space.left.Store(1)
+			}
+			return berrors.ErrMaxSizeReached
+		})
+		db.appending.Unlock()
+		cancel()
+		if !errors.Is(err, store.ErrNotKept) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if closing {
+			db.closing = make(chan struct{}) // for Close
+		}
+		mustClose(t, db)
 	}
 }

@@ -126,23 +126,23 @@ func (f *file) view(fn func(*bbolt.Tx) error) error {
 	return guard(func() error { return f.bolt.View(fn) })
 }
 
-var errPanic = errors.New("the file is damaged")
+var errPanic = fmt.Errorf("%w: a page of it makes no sense", store.ErrDamaged)
 
-// panicError is a panic met while reading the file. stack is for whoever
-// debugs: %+v prints it.
+// panicError is a panic met while reading the file. Its value and stack are for
+// whoever debugs: %+v prints them.
 type panicError struct {
 	value any
 	stack []byte
 }
 
-func (e *panicError) Error() string { return fmt.Sprintf("%v: %v", errPanic, e.value) }
+func (e *panicError) Error() string { return errPanic.Error() }
 func (e *panicError) Unwrap() error { return errPanic }
 
 // Format adds the stack for %+v.
 func (e *panicError) Format(w fmt.State, verb rune) {
 	_, _ = io.WriteString(w, e.Error())
 	if verb == 'v' && w.Flag('+') {
-		_, _ = fmt.Fprintf(w, "\n%s", e.stack)
+		_, _ = fmt.Fprintf(w, ": %v\n%s", e.value, e.stack)
 	}
 }
 

@@ -11,6 +11,9 @@ import (
 // mapsSparse: mapping more than the file has costs address space alone.
 const mapsSparse = true
 
+// locksFirst: the lock can be had before bbolt takes it.
+const locksFirst = true
+
 // lock takes bbolt's lock on the file; false where another has it.
 func lock(f *os.File, exclusive bool) (bool, error) {
 	how := syscall.LOCK_SH

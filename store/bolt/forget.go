@@ -45,7 +45,11 @@ func (db *DB) Forget(ctx context.Context, name thing.Name, tree, dryRun bool) (s
 		pruned = append(pruned, r.id)
 	}
 	pruned = pruned[:max(0, len(pruned)-db.o.mostBuried)]
-	err := db.commit(ctx, func(tx *bbolt.Tx) error {
+	err := db.commit(ctx, false, func(tx *bbolt.Tx) error {
+		// The reserve is for this too; more than that is known before it is written.
+		if err := db.roomFor(tx, int64(len(graves)+len(pruned))*graveBytes/pageSize+smallPages, 0); err != nil {
+			return err
+		}
 		return errors.Join(putForgotten(tx, graves), dropNames(tx, pruned))
 	})
 	if err != nil {
@@ -81,6 +85,9 @@ func (db *DB) named(name thing.Name, tree bool) (chosen []*ring, all store.Forgo
 	slices.Sort(all.Names)
 	return chosen, all
 }
+
+// graveBytes is about what a grave takes on its page, and a name that is dropped.
+const graveBytes = 60
 
 // grave is what stays known of a forgotten Thing (docs/FORMAT.md, Forgotten
 // Things).

@@ -92,9 +92,15 @@ func (db *DB) demandRoom(tx *bbolt.Tx, pages int64) error {
 // spareReserve is makeRoom for what gives no space back, and so does without
 // the reserve.
 func (db *DB) spareReserve(tx *bbolt.Tx, pages int64) error {
+	return db.roomFor(tx, pages, reservePages)
+}
+
+// roomFor is makeRoom for what is not tried unless so many pages are left, and
+// others beside them.
+func (db *DB) roomFor(tx *bbolt.Tx, pages, others int64) error {
 	left, cannot := db.makeRoom(tx, pages)
 	switch {
-	case left >= pages+reservePages:
+	case left >= pages+others:
 		return nil
 	case cannot == nil:
 		return berrors.ErrMaxSizeReached

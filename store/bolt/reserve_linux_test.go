@@ -213,8 +213,8 @@ func TestFullFileRecovers(t *testing.T) {
 	}
 }
 
-// The file has its reserve at any time, however it was filled, and grows no
-// more than that takes.
+// Every transaction begins with the reserve, however the file was filled, and
+// that grows no more than it takes.
 func TestReserve(t *testing.T) {
 	db := openTest(t, filepath.Join(t.TempDir(), "history.db"))
 	defer mustClose(t, db)
@@ -226,7 +226,7 @@ func TestReserve(t *testing.T) {
 		}
 		db.writing.Lock()
 		var top int64
-		if err := db.file.view(func(tx *bbolt.Tx) error { top = tx.Size(); return nil }); err != nil {
+		if err := db.update(false, func(tx *bbolt.Tx) error { top = tx.Size(); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		size := fileSize(db)
@@ -235,4 +235,34 @@ func TestReserve(t *testing.T) {
 			t.Fatalf("%d pages behind what is used, in a file of %d", behind, size)
 		}
 	}
+}
+
+// What is too much to forget in a full file is not forgotten, and costs no
+// update; a part of it can be.
+func TestForgetTooMuchInFullFile(t *testing.T) {
+	if alone(t) {
+		return
+	}
+	const things = 120_000
+	db := openTest(t, filepath.Join(t.TempDir(), "history.db"), func(o *Options) { o.Grace = time.Second })
+	for i := 0; i < things; i += 8000 {
+		batch := make([]thing.Update, 8000)
+		for j := range batch {
+			batch[j] = update(fmt.Sprintf("many.t%d.u%d", (i+j)/1000, i+j), i+j)
+		}
+		mustAppend(t, db, batch...)
+	}
+	limitFileSize(t, fileSize(db))
+	_, err := db.Forget(t.Context(), "many", true, false)
+	if s := db.State(); !errors.Is(err, syscall.EFBIG) || s.Degraded != "" || s.Things != things {
+		t.Errorf("%v; then %+v", err, s)
+	}
+	mustAppend(t, db, update("another", 1))
+	if f := mustForget(t, db, "many.t7", true); f.Things != 1000 {
+		t.Errorf("%d Things are forgotten", f.Things)
+	}
+	if s := db.State(); s.Things != things-1000+1 {
+		t.Errorf("%+v", s)
+	}
+	mustClose(t, db)
 }
