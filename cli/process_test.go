@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"regexp"
@@ -130,10 +131,14 @@ type serveProcess struct {
 }
 
 // startServe starts a broker in dir and waits until it is ready. Without a
-// --listen of its own it listens on free ports of the loopback.
+// --listen of its own it listens on free ports of the loopback that stay so.
 func startServe(dir string, env []string, args ...string) (*serveProcess, error) {
 	if !strings.Contains(strings.Join(args, " "), "--listen") {
-		args = append(args, "--listen", "127.0.0.1:0")
+		port, err := quietPort()
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, "--listen", "127.0.0.1:"+itoa(port))
 	}
 	cmd := command(append([]string{"serve"}, args...)...)
 	cmd.Dir, cmd.Env = dir, env
@@ -157,6 +162,22 @@ func startServe(dir string, env []string, args ...string) (*serveProcess, error)
 	}
 	s.broker = fmt.Sprintf("tcp://127.0.0.1:%d", s.port)
 	return s, nil
+}
+
+// quietPort finds a main port for which all are free, and stay so while a
+// broker is started anew: the system gives ports from 32768 on to whoever
+// connects.
+func quietPort() (int, error) {
+	var err error
+	for range seekTries {
+		port := 12000 + 4*rand.IntN(2000)
+		var s *sockets
+		if s, err = openSocketsAt("127.0.0.1", port); err == nil {
+			s.close()
+			return port, nil
+		}
+	}
+	return 0, err
 }
 
 // serve starts a broker for a test and ends it with the test.
