@@ -102,9 +102,16 @@ func (b *budget) take(c *Conn, n int64, must bool) bool {
 	return fits
 }
 
+// started is what ticks counts from.
+var started = time.Now()
+
+// ticks gives the time in nanoseconds, never 0, by a clock that nobody can set:
+// peers are not stuck, nor free, because the wall clock stepped.
+func ticks() int64 { return int64(time.Since(started)) + 1 }
+
 func (b *budget) stuckLongest() *Conn {
 	var victim *Conn
-	oldest := time.Now().Add(-b.grace).UnixNano()
+	oldest := ticks() - int64(b.grace)
 	for c := range b.held {
 		if since := c.stuckSince(); since != 0 && since < oldest {
 			victim, oldest = c, since

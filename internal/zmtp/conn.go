@@ -36,7 +36,7 @@ type Conn struct {
 	pinged   bool  // a PING is out and nothing was read since
 	subs     *Subscriptions
 	subsOnce sync.Once
-	// midFrame is the time, in Unix nanoseconds, since which the reader
+	// midFrame is the time, in ticks, since which the reader
 	// waits for the rest of one frame; 0 while it does not. holding is the
 	// same for a long message: since when it has been held, until the next
 	// is read.
@@ -155,7 +155,7 @@ func (c *Conn) because(err error) error {
 	return err
 }
 
-// stuckSince gives the time, in Unix nanoseconds, since which the connection
+// stuckSince gives the time, in ticks, since which the connection
 // holds what it was lent without the peer's having done its part; 0 for none.
 func (c *Conn) stuckSince() int64 {
 	mid, holding := c.midFrame.Load(), c.holding.Load()

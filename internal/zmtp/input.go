@@ -93,7 +93,7 @@ func (c *Conn) lower() {
 // that the bytes waited for belong to a frame that has begun.
 func (c *Conn) receive(p []byte, partial bool) (int, error) {
 	if partial && c.midFrame.Load() == 0 {
-		c.midFrame.Store(time.Now().UnixNano())
+		c.midFrame.Store(ticks())
 	}
 	for {
 		c.sendControl()
@@ -183,7 +183,7 @@ func (c *Conn) hold(n int) error {
 	case c.bodies == nil || c.held <= freeMessage:
 		return nil
 	case c.holding.Load() == 0: // with what was free so far
-		c.holding.Store(time.Now().UnixNano())
+		c.holding.Store(ticks())
 		n = int(c.held)
 	}
 	return c.room(int64(n))

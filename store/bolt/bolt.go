@@ -126,7 +126,8 @@ type DB struct {
 	// nearly full file.
 	stuck atomic.Bool
 	// suspect tells that every page of the file is to be looked at when it is
-	// opened next; inspected is when that was asked for last, in Unix seconds.
+	// opened next; inspected is when that was asked for last, from born on
+	// and one more, 0 for never.
 	suspect   atomic.Bool
 	inspected atomic.Int64
 

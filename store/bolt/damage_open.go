@@ -150,8 +150,8 @@ const inspectEvery = 10 * time.Minute
 // suspectFile asks for a look at every page, since a page was met that makes
 // no sense. Background work opens the file anew for it.
 func (db *DB) suspectFile() {
-	now := time.Now().Unix()
-	if was := db.inspected.Load(); now-was >= int64(inspectEvery/time.Second) && db.inspected.CompareAndSwap(was, now) {
+	now := int64(time.Since(born)) + 1
+	if was := db.inspected.Load(); (was == 0 || now-was >= int64(inspectEvery)) && db.inspected.CompareAndSwap(was, now) {
 		db.suspect.Store(true)
 	}
 }
