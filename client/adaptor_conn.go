@@ -40,7 +40,9 @@ func (a *Adaptor) overZMQ(ctx context.Context) (served bool, err error) {
 		return false, lost(a.ctx, context.Cause(ctx))
 	}
 	a.begin(conn.at.addr(InputOffset))
+	wrote := false
 	err = a.write(ctx, func(frames [][]byte) (int, error) {
+		wrote = true
 		for _, f := range frames {
 			if err := conn.Write(zmtp.AppendFrameHeader(nil, len(f), false), f); err != nil {
 				return 0, err
@@ -56,6 +58,9 @@ func (a *Adaptor) overZMQ(ctx context.Context) (served bool, err error) {
 			err = cause
 		}
 		return true, lost(a.ctx, err)
+	}
+	if !wrote {
+		return true, nil // there is nothing that the broker may have missed
 	}
 	// The broker closes its side when it has read everything.
 	if err := conn.CloseWrite(); err != nil {

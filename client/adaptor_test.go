@@ -342,6 +342,48 @@ func TestAdaptorCloseTellsWhatIsLeft(t *testing.T) {
 	closeWell(t, in.adaptor(AdaptorOptions{}))
 }
 
+// resetting is a listener whose connections do not end well.
+type resetting struct{ net.Listener }
+
+func (l resetting) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		err = errors.Join(err, tcp.SetLinger(0))
+	}
+	return conn, err
+}
+
+// A connection that is reset in the end leaves it open whether the broker has
+// read what was written. Where nothing was, there is nothing to tell.
+func TestAdaptorCloseUnsure(t *testing.T) {
+	in := newInput(t)
+	in.stop()
+	ln, err := net.Listen("tcp", in.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.listen(resetting{ln})
+	for n := range 2 {
+		a := in.adaptor(AdaptorOptions{})
+		tick := time.NewTicker(time.Millisecond)
+		for late := time.Now().Add(patience); !a.Stats().Connected; <-tick.C {
+			if time.Now().After(late) {
+				t.Fatal("not connected")
+			}
+		}
+		tick.Stop()
+		for i := range n {
+			if err := a.Send(t.Context(), i); err != nil {
+				t.Fatal(err)
+			}
+			in.next()
+		}
+		if err := a.Close(t.Context()); (err != nil) != (n > 0) {
+			t.Errorf("after %d messages: Close: %v", n, err)
+		}
+	}
+}
+
 func TestAdaptorFull(t *testing.T) {
 	in := newInput(t)
 	in.stop()

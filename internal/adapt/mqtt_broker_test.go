@@ -93,11 +93,15 @@ func (b *mqttBroker) unacknowledged(id string) int {
 	return c.State.Inflight.Len()
 }
 
-// cut breaks the connection of a session.
-func (b *mqttBroker) cut(id string) {
-	if c, ok := b.server.Clients.Get(id); ok {
-		c.Stop(errors.New("cut by the test"))
+// cut breaks the connection of a session, and gives the connection.
+func (b *mqttBroker) cut(id string) *mochi.Client {
+	b.t.Helper()
+	c, ok := b.server.Clients.Get(id)
+	if !ok {
+		b.t.Fatalf("%s has no session", id)
 	}
+	c.Stop(errors.New("cut by the test"))
+	return c
 }
 
 // bridge makes a way from b into tg, for topics or else all of them.

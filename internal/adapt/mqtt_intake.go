@@ -56,7 +56,8 @@ type intake struct {
 	fleeting arrivals            // of QoS 0
 	kept     arrivals            // of QoS 1 and 2
 	unacked  map[uint16]*arrival // of QoS 1 and 2, those being sent included
-	refused  bool                // some found no room on this connection
+	on       *mqttSession        // the connection of now
+	refused  bool                // some found no room on it
 	closed   bool
 	more     chan struct{} // holds a token after a push, and after close
 }
@@ -93,16 +94,27 @@ func (q *arrivals) pop() *arrival {
 
 // begin prepares for a connection. What the MQTT broker no longer knows of,
 // since it has lost the session, it will not send again.
-func (q *intake) begin(known bool) {
+func (q *intake) begin(on *mqttSession, known bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.refused = false
+	q.enter(on)
+	if !known {
+		clear(q.unacked)
+	}
+}
+
+// enter makes on the connection of now, if it is not. The first messages of a
+// session that goes on may come before begin: they must find the room of
+// their own connection, since what is turned away on it comes again only with
+// the next.
+func (q *intake) enter(on *mqttSession) {
+	if q.on == on {
+		return
+	}
+	q.on, q.refused = on, false
 	select {
 	case <-q.again:
 	default:
-	}
-	if !known {
-		clear(q.unacked)
 	}
 }
 
@@ -127,6 +139,7 @@ func (q *intake) add(a *arrival, again bool) bool {
 		return false
 	}
 	if a.id != 0 {
+		q.enter(a.from)
 		if known := q.unacked[a.id]; known != nil && again && known.topic == a.topic && known.hash == a.hash {
 			// It is here already.
 			known.from, known.ack = a.from, a.ack

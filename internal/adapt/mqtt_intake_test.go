@@ -25,12 +25,17 @@ func newIntakeTest(t *testing.T, most int) *intakeTest {
 }
 
 func (it *intakeTest) connect(known bool) {
+	it.dial()
+	it.begin(it.on, known)
+}
+
+// dial makes a connection that has not begun.
+func (it *intakeTest) dial() {
 	if it.on != nil {
 		it.on.alive.Store(false)
 	}
 	it.on = &mqttSession{}
 	it.on.alive.Store(true)
-	it.begin(known)
 }
 
 // message comes in; its id is 0 for QoS 0.
@@ -133,6 +138,30 @@ func TestIntakeRoom(t *testing.T) {
 	if n := it.bridge.held.Load(); n != 0 || it.bytes != 0 || len(it.unacked) != 0 {
 		t.Errorf("%d are held, %d bytes, %d not acknowledged", n, it.bytes, len(it.unacked))
 	}
+}
+
+// What an MQTT broker sends at once finds the room of the new connection,
+// even before begin.
+func TestIntakeEarly(t *testing.T) {
+	it := newIntakeTest(t, 2)
+	for i := range 4 {
+		it.message(uint16(1+i), fmt.Sprint(i), false)
+	}
+	it.settleAll(it.next("0 1"))
+	it.dial()
+	it.message(3, "2", true)
+	it.message(4, "3", true)
+	it.message(5, "no room", false)
+	it.begin(it.on, true)
+	it.message(6, "its turn is after that", false)
+	it.settleAll(it.next("2 3"))
+	if batch, _ := it.tryTake(); len(batch) > 0 || len(it.again) == 0 {
+		t.Errorf("%d more; the MQTT broker is asked %d times for what it keeps", len(batch), len(it.again))
+	}
+	it.connect(true)
+	it.message(5, "no room", true)
+	it.settleAll(it.next("no room"))
+	it.expectAcked("0 1 2 3 no room")
 }
 
 // What comes again over a new connection is known, wherever it is by then.

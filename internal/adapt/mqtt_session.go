@@ -86,7 +86,7 @@ func (m *MQTT) session(ctx context.Context, q *intake, drain func()) (served boo
 	if t, ok := connecting.(*mqtt.ConnectToken); ok {
 		known = t.SessionPresent()
 	}
-	q.begin(known)
+	q.begin(s, known)
 	if !known || !m.connected {
 		if err := m.subscribe(ctx, c, lost); err != nil {
 			return false, err
