@@ -44,14 +44,15 @@ func scriptPublish(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(mqttBrokers(ts)[args[0]].Publish(args[1], []byte(args[2]), false, 1))
 }
 
-// scriptAdapted waits until a client has subscribed.
+// scriptAdapted waits until a client is connected, has subscribed and has
+// answered for all that was kept for it meanwhile.
 func scriptAdapted(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: adapted NAME CLIENT-ID")
 	}
 	scriptUntil(ts, args[1]+" has subscribed", func() bool {
 		c, ok := mqttBrokers(ts)[args[0]].Clients.Get(args[1])
-		return ok && c.State.Subscriptions.Len() > 0
+		return ok && !c.Closed() && c.State.Subscriptions.Len() > 0 && c.State.Inflight.Len() == 0
 	})
 }
 

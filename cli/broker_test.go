@@ -43,6 +43,15 @@ func subscribe(t *testing.T, port int, prefix string) *subscriber {
 	return &subscriber{conn: conn}
 }
 
+// listening is subscribe to everything, once the broker has heard of it: all
+// that is sent from here on comes.
+func listening(t *testing.T, port int) *subscriber {
+	t.Helper()
+	s := subscribe(t, port, "")
+	s.next(t, wire.KindSnapshot)
+	return s
+}
+
 // next waits for the next message of one kind.
 func (s *subscriber) next(t *testing.T, kind wire.Kind) wire.Message {
 	t.Helper()

@@ -65,10 +65,10 @@ func (p *program) app() *urfave.App {
   tbhist send spacemon.electronics '{"luminance": 106.09}'
   tbhist replay --ns spacemon --since 1h
 
-Flags may stand anywhere, and every one may come from the environment
-instead: --broker from TBHIST_BROKER. Results go to stdout, all else to
-stderr. Exit code: 0 done, 1 failed, 2 wrong usage, 3 incomplete under
---strict, 130 interrupted.`,
+Flags may stand anywhere, and may come from the environment instead: --broker
+from TBHIST_BROKER. (Only what tells forget what to delete may not.) Results go
+to stdout, all else to stderr. Exit code: 0 done, 1 failed, 2 wrong usage, 3
+incomplete under --strict, 130 interrupted.`,
 		Commands: []*urfave.Command{
 			p.serveCommand(),
 			p.replayCommand(),

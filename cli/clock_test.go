@@ -61,7 +61,7 @@ func TestBrokerWhoseClockSteps(t *testing.T) {
 	var ahead atomic.Int64 // of the time of day
 	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())).Round(0) }
 	b, _ := runBroker(t, func(s *settings) { s.now = now }, "--keep", "=unlimited,1h", "--snapshot-interval", "100ms")
-	feed := subscribe(t, b.sockets.port(), "")
+	feed := listening(t, b.sockets.port())
 	c := clientOf(t, b.url())
 	adaptor, err := c.NewAdaptor(client.AdaptorOptions{Namespace: "uptime"})
 	if err != nil {

@@ -274,7 +274,7 @@ func TestRequestEdges(t *testing.T) {
 // Prefixes match bytes, wherever they end; one that is subscribed to twice
 // goes with the second cancel.
 func TestSubscriptionEdges(t *testing.T) {
-	b := serve(t, t.TempDir())
+	b := serve(t, t.TempDir(), "--snapshot-interval", "1h") // none but those asked for
 	j := newJudge(t, b)
 	const name = `{"type": "thing_update", "ns": "`
 	names := []string{"", "sh", "shop", "shop.a", "shopx", "other"}
@@ -300,9 +300,8 @@ func TestSubscriptionEdges(t *testing.T) {
 		{subscribe: []string{name + "sh", name + "sh"}, cancel: []string{name + "sh", "", name}, want: []string{"sh", "shop", "shop.a", "shopx"}},
 		{subscribe: []string{name + "sh", name + "sh", "", name + "other"}, cancel: []string{name + "sh", "", name + "sh"}, want: []string{"other"}},
 	}
+	const probe = `{"type": "thing_snap`
 	for _, c := range tests {
-		// The snapshot that the last of its subscriptions brings tells that
-		// the broker has heard of all.
 		own := append(c.subscribe, name+sentinelNS)
 		c.feed = subscribe(t, b.port, own[0])
 		for _, prefix := range own[1:] {
@@ -310,14 +309,30 @@ func TestSubscriptionEdges(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if slices.ContainsFunc(own, func(prefix string) bool {
+			return strings.HasPrefix(wire.SnapshotPrefix, prefix)
+		}) {
+			c.feed.snapshot(t, 0)
+		}
 		for _, prefix := range c.cancel {
 			if err := c.feed.conn.Cancel([]byte(prefix)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := c.feed.conn.Subscribe([]byte(wire.SnapshotPrefix)); err != nil {
+		// With a subscription that was cancelled, the next one brings a
+		// snapshot again: the broker has heard of all before it.
+		err := c.feed.conn.Subscribe([]byte(probe))
+		if err == nil {
+			err = c.feed.conn.Cancel([]byte(probe))
+		}
+		if err == nil {
+			err = c.feed.conn.Subscribe([]byte(probe))
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	for _, c := range tests {
 		c.feed.snapshot(t, 0)
 	}
 	var frames [][]byte

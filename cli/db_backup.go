@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	urfave "github.com/urfave/cli/v2"
 
@@ -107,6 +108,9 @@ func (p *program) backupTo(ctx context.Context, cl *client.Client, w *working) (
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	path := filepath.Join(dir, "tbhist.db")
 	if _, err := takeBackup(ctx, cl, path, w); err != nil {
+		if strings.Contains(err.Error(), dir) {
+			err = fmt.Errorf("%w; TMPDIR names another directory for temporary files", err)
+		}
 		return err
 	}
 	f, err := os.Open(path)

@@ -47,7 +47,7 @@ func (p *program) dbNewEpochCommand() *urfave.Command {
 		Usage:     "give a history file another name for clients, for a copy that goes its own way",
 		ArgsUsage: "FILE",
 		Description: `Gives the history in a file that no broker has open a new epoch, by which
-clients tell that it is another one, and prints that:
+clients tell that it is another one, and prints that alone to standard output:
 
   cp tbhist.db other.db && tbhist db new-epoch other.db
 
@@ -63,7 +63,7 @@ func (p *program) dbNewEpoch(c *urfave.Context, path string) error {
 	if err != nil {
 		return fileError(path, err)
 	}
-	p.note(c, "%s was history %s until now; it is", path, was)
+	p.note(c, "%s was history %s and is %s now", path, was, now)
 	_, err = fmt.Fprintln(p.stdout, now)
 	return err
 }

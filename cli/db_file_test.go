@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"tbhist/internal/wire"
 	"tbhist/store"
 )
 
@@ -22,7 +23,8 @@ func TestFileErrorOfDamage(t *testing.T) {
 	}
 }
 
-// An import says each message once, damage too.
+// An import says each message once, damage too, but not that a broker goes on
+// without a disk.
 func TestImportSaysOnce(t *testing.T) {
 	var out strings.Builder
 	log := slog.New(&importHandler{sayHandler: sayHandler{p: &program{stderr: &out}}, said: map[string]bool{}})
@@ -30,9 +32,25 @@ func TestImportSaysOnce(t *testing.T) {
 		log.Info("opened")
 		log.Warn("tried again", "err", errors.New("no space"))
 		log.Error("set aside", "err", errors.New("damaged"))
+		log.Error("the disk refuses commits: updates are published without being kept", "err", errors.New("no space"))
 	}
 	if out.String() != "tbhist: tried again: no space\ntbhist: set aside: damaged\n" {
 		t.Errorf("it says:\n%s", &out)
+	}
+}
+
+// What is said of a file's size holds for one that has more than it may, too:
+// it had another limit before.
+func TestStatsOfTheFile(t *testing.T) {
+	for want, s := range map[string]wire.Stats{
+		"tbhist: the file has 1MiB of 2GiB at most\n":                  {FileBytes: 1 << 20, MaxBytes: 2 << 30},
+		"tbhist: the file has 3GiB, more than --max-db (2GiB): space ": {FileBytes: 3 << 30, MaxBytes: 2 << 30},
+		"tbhist: the file has 3GiB\n":                                  {FileBytes: 3 << 30},
+	} {
+		var out, said strings.Builder
+		if err := (&program{stdout: &out, stderr: &said}).printStats(&s); err != nil || !strings.HasPrefix(said.String(), want) {
+			t.Errorf("%v, it says %swhere that is %s", err, &said, want)
+		}
 	}
 }
 

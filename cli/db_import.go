@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -233,8 +234,8 @@ type importHandler struct {
 func (h *importHandler) Handle(ctx context.Context, r slog.Record) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.said[r.Message] {
-		return nil
+	if h.said[r.Message] || strings.HasPrefix(r.Message, "the disk refuses commits") {
+		return nil // the import's error says it, and nothing is published here
 	}
 	h.said[r.Message] = true
 	return h.sayHandler.Handle(ctx, r)

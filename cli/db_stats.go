@@ -183,6 +183,9 @@ func (p *program) printStats(s *wire.Stats) error {
 		return err
 	}
 	switch {
+	case s.MaxBytes > 0 && s.FileBytes > s.MaxBytes:
+		say(p.stderr, "the file has %s, more than --max-db (%s): space in it is used again; tbhist db compact, while the broker is stopped, makes it smaller",
+			formatSize(s.FileBytes), formatSize(s.MaxBytes))
 	case s.MaxBytes > 0:
 		say(p.stderr, "the file has %s of %s at most", formatSize(s.FileBytes), formatSize(s.MaxBytes))
 	case s.FileBytes > 0:

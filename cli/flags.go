@@ -36,6 +36,14 @@ func toggle(name string, def bool, usage string) *urfave.BoolFlag {
 	return f
 }
 
+// typed makes a flag that no variable sets, for what deletes or confirms: a
+// word in a profile, or one that is meant for another command, must not.
+func typed(name, usage string) *urfave.BoolFlag {
+	f := toggle(name, false, usage)
+	f.EnvVars = nil
+	return f
+}
+
 func brokerFlag() urfave.Flag {
 	return text("broker", client.DefaultBroker, "`URL` of the broker's main port")
 }

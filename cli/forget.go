@@ -34,10 +34,10 @@ in the file, which does not become smaller; tbhist db compact makes it so.
 It is answered to programs on the broker's own machine, and to others with the
 token of serve --http-token. The exit code is 1 if there is no such Thing.`,
 		Flags: []urfave.Flag{
-			toggle("tree", false, "with all Things below it"),
-			toggle("root", false, "the root Thing, whose namespace is empty, instead of a NAMESPACE"),
-			toggle("all", false, "everything, instead of a NAMESPACE; needs --yes"),
-			toggle("yes", false, "with --all: that is meant"),
+			typed("tree", "with all Things below it"),
+			typed("root", "the root Thing, whose namespace is empty, instead of a NAMESPACE"),
+			typed("all", "everything, instead of a NAMESPACE; needs --yes"),
+			typed("yes", "with --all: that is meant"),
 			toggle("dry-run", false, "only print what would go"),
 			text("format", formatText, "`FORMAT` of the output: text or json"),
 			tokenFlag(),
@@ -132,14 +132,10 @@ func (p *program) printForgotten(q client.ForgetQuery, gone *client.Forgotten) e
 	if more := gone.Things - len(gone.Names); more > 0 {
 		say(p.stderr, "and %s more", grouped(uint64(more)))
 	}
-	switch {
-	case q.DryRun:
+	if q.DryRun {
 		say(p.stderr, "%s with %s would be forgotten; without --dry-run they are", things(gone.Things), updates(gone.Updates))
-	default:
+	} else {
 		say(p.stderr, "%s with %s forgotten", things(gone.Things), updates(gone.Updates))
-		if isTerminal(p.stderr) {
-			say(p.stderr, "(--dry-run shows beforehand what would go)")
-		}
 	}
 	return nil
 }

@@ -41,6 +41,7 @@ func newWebRig(t *testing.T, most, mostPerAddr int, from func(n int) string) *we
 		}
 	})
 	server := newHTTPServer(mux, slog.New(slog.DiscardHandler))
+	server.ReadHeaderTimeout, server.ReadTimeout = patience, patience // who goes, goes to make room
 	ended := make(chan struct{})
 	limited := limitConns(&fromListener{Listener: ln, from: from}, most, mostPerAddr, func() { r.refused.Add(1) })
 	go func() {
@@ -85,7 +86,7 @@ func (r *webRig) dial(request string) net.Conn {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = nc.Close() })
-	if err := nc.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
 		r.t.Fatal(err)
 	}
 	if _, err := io.WriteString(nc, request); err != nil {

@@ -31,7 +31,10 @@ func silent(t *testing.T) (broker string, accepted <-chan struct{}) {
 				return
 			}
 			conns = append(conns, conn)
-			seen <- struct{}{}
+			select {
+			case seen <- struct{}{}:
+			default: // nobody counts them
+			}
 		}
 	}()
 	t.Cleanup(func() {
@@ -129,7 +132,7 @@ func TestBrokenPipe(t *testing.T) {
 // that takes nothing, and would wait for it.
 func TestSecondSignal(t *testing.T) {
 	b := serve(t, t.TempDir())
-	subscribe(t, b.port, "")
+	listening(t, b.port)
 	send := adaptor(t, b.port)
 	for range 40 {
 		send("a", strings.Repeat("x", 1_000_000))

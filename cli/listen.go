@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strconv"
@@ -29,19 +30,25 @@ type sockets struct {
 	udp                        *net.UDPConn
 }
 
-// seekTries is how often a main port is sought whose followers are free.
-const seekTries = 100
+const (
+	// seekTries is how often a main port is sought whose followers are free.
+	seekTries = 100
+	// Systems give ports from 32768 or 49152 on to whoever connects.
+	seekFrom, seekTo = 20_000, 32_000
+)
 
 // openSockets opens the ports that follow from the main one; port 0 seeks a
-// main port for which all are free.
+// main port for which all are free: by turns one that the system gives, and one
+// below those, of which many connections on this machine may leave no four in a
+// row.
 func openSockets(host string, port int) (*sockets, error) {
 	if port != 0 {
 		return openSocketsAt(host, port)
 	}
 	var err error
-	for range seekTries {
+	for try := range seekTries {
 		var s *sockets
-		if s, err = openSocketsAt(host, 0); err == nil {
+		if s, err = openSocketsAt(host, seekPort(try)); err == nil {
 			return s, nil
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, errTooHigh) {
@@ -49,6 +56,14 @@ func openSockets(host string, port int) (*sockets, error) {
 		}
 	}
 	return nil, fmt.Errorf("no main port was found for which all ports are free: %w", err)
+}
+
+// seekPort gives the main port of a try; 0 is one that the system chooses.
+func seekPort(try int) int {
+	if try%2 == 0 {
+		return 0
+	}
+	return seekFrom + rand.IntN(seekTo-seekFrom)
 }
 
 var errTooHigh = errors.New("the main port leaves no room for the others")

@@ -51,6 +51,24 @@ func TestOpenSockets(t *testing.T) {
 	}
 }
 
+// Where connections have nearly all the ports that the system gives, one is
+// found below those.
+func TestSeekPort(t *testing.T) {
+	below := map[int]bool{}
+	for try := range seekTries {
+		switch port := seekPort(try); {
+		case port == 0:
+		case port < seekFrom || port >= seekTo:
+			t.Errorf("port %d is tried", port)
+		default:
+			below[port] = true
+		}
+	}
+	if len(below) < seekTries/4 || seekPort(0) != 0 {
+		t.Errorf("%d ports are tried of %d that are not the system's", len(below), seekTries)
+	}
+}
+
 func hasIPv6() bool {
 	ln, err := net.Listen("tcp6", "[::1]:0")
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tbhist/client"
+	"tbhist/internal/backoff"
 	"tbhist/thing"
 )
 
@@ -73,14 +74,7 @@ func (p *pace) wait(ctx context.Context, u *client.Update) error {
 	if err := p.idle(pause); err != nil {
 		return err
 	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return backoff.Wait(ctx, pause)
 }
 
 // longestPause keeps times in what a time.Duration holds.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"tbhist/client"
 )
 
 // patience is how long a test waits for what must happen.
@@ -128,14 +131,29 @@ type serveProcess struct {
 	*process
 	broker string // the URL of its main port
 	port   int
+	guard  net.Listener // keeps others off its ports while it is down; nil where they were given
+}
+
+// release kills it and lets go of its ports.
+func (s *serveProcess) release() {
+	s.kill()
+	if s.guard != nil {
+		_ = s.guard.Close()
+	}
 }
 
 // startServe starts a broker in dir and waits until it is ready. Without a
 // --listen of its own it listens on free ports of the loopback that stay so.
-func startServe(dir string, env []string, args ...string) (*serveProcess, error) {
+func startServe(dir string, env []string, args ...string) (_ *serveProcess, err error) {
+	s := &serveProcess{}
+	defer func() {
+		if err != nil && s.guard != nil {
+			_ = s.guard.Close()
+		}
+	}()
 	if !strings.Contains(strings.Join(args, " "), "--listen") {
-		port, err := quietPort()
-		if err != nil {
+		var port int
+		if port, s.guard, err = quietPort(); err != nil {
 			return nil, err
 		}
 		args = append(args, "--listen", "127.0.0.1:"+itoa(port))
@@ -146,8 +164,8 @@ func startServe(dir string, env []string, args ...string) (*serveProcess, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &serveProcess{process: p}
-	if _, err := p.await(`msg=ready|"msg":"ready"`); err != nil {
+	s.process = p
+	if _, err = p.await(`msg=ready|"msg":"ready"`); err != nil {
 		p.kill()
 		return nil, err
 	}
@@ -166,18 +184,22 @@ func startServe(dir string, env []string, args ...string) (*serveProcess, error)
 
 // quietPort finds a main port for which all are free, and stay so while a
 // broker is started anew: the system gives ports from 32768 on to whoever
-// connects.
-func quietPort() (int, error) {
-	var err error
+// connects, and no other test takes them while guard, the port behind them, is
+// open.
+func quietPort() (port int, guard net.Listener, err error) {
 	for range seekTries {
-		port := 12000 + 4*rand.IntN(2000)
+		port = 12000 + 5*rand.IntN(1600)
+		if guard, err = net.Listen("tcp", "127.0.0.1:"+itoa(port+client.HTTPOffset+1)); err != nil {
+			continue
+		}
 		var s *sockets
 		if s, err = openSocketsAt("127.0.0.1", port); err == nil {
 			s.close()
-			return port, nil
+			return port, guard, nil
 		}
+		_ = guard.Close()
 	}
-	return 0, err
+	return 0, nil, err
 }
 
 // serve starts a broker for a test and ends it with the test.
@@ -188,7 +210,7 @@ func serve(t *testing.T, dir string, args ...string) *serveProcess {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		s.kill()
+		s.release()
 		if t.Failed() {
 			t.Logf("the broker's log:\n%s", s.log())
 		}

@@ -28,7 +28,8 @@ import (
 //	                          TBHIST_DNS to it, or give it other records
 //	mqtt NAME USER:PASSWORD   start an MQTT broker and set $NAME to its URL
 //	publish NAME TOPIC DATA   publish there with QoS 1
-//	adapted NAME CLIENT-ID    wait until a client has subscribed there
+//	adapted NAME CLIENT-ID    wait until a client has subscribed there, and
+//	                          taken what was kept for it
 //	kept COUNT                wait until the broker has kept so many updates
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -77,7 +78,7 @@ func scriptBroker(ts *testscript.TestScript, neg bool, args []string) {
 	if ts.Getenv("TBHIST_BROKER") == "" {
 		ts.Setenv("TBHIST_BROKER", s.broker)
 	}
-	ts.Defer(s.kill)
+	ts.Defer(s.release)
 }
 
 func scriptHalt(ts *testscript.TestScript, neg bool, args []string) {

@@ -187,7 +187,7 @@ func TestWatchdogOfProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.kill()
+	defer s.release()
 	for i, want := range []string{notifyReady, notifyAlive, notifyAlive, notifyAlive} {
 		if got := m.next(t); got != want {
 			t.Fatalf("told %q at %d, want %q", got, i, want)

@@ -311,7 +311,7 @@ func (a *Adaptor) run() {
 	if a.o.UDP {
 		session = a.overUDP
 	}
-	retry := backoff{lowest: retryLowest, highest: retryHighest}
+	retry := newBackoff()
 	for told := false; ; {
 		began := time.Now()
 		served, err := session(a.ctx)
@@ -320,11 +320,11 @@ func (a *Adaptor) run() {
 			return
 		}
 		if served && time.Since(began) > steady {
-			retry.reset()
+			retry.Reset()
 		}
 		a.report(told && !served, err)
 		told = true
-		if retry.pause(a.ctx) != nil {
+		if retry.Pause(a.ctx) != nil {
 			return
 		}
 	}

@@ -44,6 +44,11 @@ type Options struct {
 	// AnswerTimeout bounds how long the broker may take over one page of an
 	// answer. 0 is 30 s.
 	AnswerTimeout time.Duration
+	// MaxDirectory bounds the memory that a Directory takes, in bytes, by a
+	// rough estimate: a broker that is broken, or none, may make up Things
+	// without end. What there is no room for is not taken in, and counted in
+	// DirectoryState.NoRoom. 0 is 1 GiB.
+	MaxDirectory int64
 	// Token is the one of tbhist serve --http-token: what Forget, Stats and
 	// Backup need to be answered by a broker on another machine. It is sent
 	// as it is, in plain text.
@@ -58,8 +63,10 @@ type Client struct {
 	o Options
 	// at is where the broker is; zero if the zone is to be asked.
 	at endpoint
-	// sendWait and lookupWait are the constants, but in tests.
+	// These are the constants of their names, but in tests.
 	sendWait, lookupWait time.Duration
+	maxEarly             int
+	maxAnswer            int64
 	// intn is rand.IntN, but in tests.
 	intn func(n int) int
 	// directory is that of all Things.
@@ -81,10 +88,13 @@ func New(o Options) (*Client, error) {
 	if o.AnswerTimeout == 0 {
 		o.AnswerTimeout = 30 * time.Second
 	}
+	if o.MaxDirectory == 0 {
+		o.MaxDirectory = 1 << 30
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{o: o, sendWait: SendWait, lookupWait: lookupWait, intn: rand.IntN}
+	c := &Client{o: o, sendWait: SendWait, lookupWait: lookupWait, maxEarly: maxEarly, maxAnswer: maxAnswer, intn: rand.IntN}
 	var err error
 	if o.Zone != "" {
 		c.o.Zone, err = parseZone(o.Zone)

@@ -44,11 +44,11 @@ func TestReplay(t *testing.T) {
 	f := newFake(t, func(r *wire.Request) [][]byte {
 		asked = append(asked, *r)
 		if r.Cursor == "" {
-			return replayPage(1, 3, 5, func(h *wire.PageHead) { h.Next, h.Evicted = "c1", 7 })
+			return replayPage(4, 6, 8, func(h *wire.PageHead) { h.Next, h.Evicted = "c1", 7 })
 		}
-		return replayPage(4, 5, 6, func(h *wire.PageHead) { h.Evicted, h.EvictedExact, h.Limited = 2, false, true })
+		return replayPage(7, 8, 9, func(h *wire.PageHead) { h.Evicted, h.EvictedExact, h.Limited = 2, false, true })
 	})
-	r := f.client().Replay(t.Context(), Query{Name: "shop", Alone: true, Since: Ago(time.Hour), Until: At(time.Unix(5, 0)), ByTS: true, After: 3, Last: 4, Limit: 5})
+	r := f.client().Replay(t.Context(), Query{Name: "shop.door", Alone: true, Since: Ago(time.Hour), Until: At(time.Unix(5, 0)), ByTS: true, After: 3, Last: 4, Limit: 5})
 	var seqs []uint64
 	for u, err := range r.Updates() {
 		if err != nil {
@@ -59,14 +59,14 @@ func TestReplay(t *testing.T) {
 		}
 		seqs = append(seqs, u.Seq)
 	}
-	if !reflect.DeepEqual(seqs, []uint64{1, 2, 3, 4, 5}) || r.Evicted != 9 || r.EvictedExact || r.Head != 6 || r.Epoch != "e1" || !r.Limited {
+	if !reflect.DeepEqual(seqs, []uint64{4, 5, 6, 7, 8}) || r.Evicted != 9 || r.EvictedExact || r.Head != 9 || r.Epoch != "e1" || !r.Limited {
 		t.Errorf("got %v, %+v", seqs, r)
 	}
 	if len(asked) != 2 {
 		t.Fatalf("asked %d times", len(asked))
 	}
 	q := asked[0]
-	if q.Name() != "shop" || q.WithTree() || *q.Since != -3600e6 || *q.Until != 5e6 || q.By != wire.ByTS || *q.After != 3 || *q.Last != 4 || *q.Limit != 5 {
+	if q.Name() != "shop.door" || q.WithTree() || *q.Since != -3600e6 || *q.Until != 5e6 || q.By != wire.ByTS || *q.After != 3 || *q.Last != 4 || *q.Limit != 5 {
 		t.Errorf("asked %s", q.Append(nil))
 	}
 }
@@ -119,8 +119,9 @@ func TestReplayLines(t *testing.T) {
 }
 
 func TestReplayStops(t *testing.T) {
-	f := newFake(t, func(*wire.Request) [][]byte {
-		return replayPage(1, 3, 5, func(h *wire.PageHead) { h.Next = "c1" })
+	f := newFake(t, func(r *wire.Request) [][]byte {
+		first := uint64(len(r.Cursor))*3 + 1
+		return replayPage(first, first+2, first+4, func(h *wire.PageHead) { h.Next = r.Cursor + "c" })
 	})
 	n := 0
 	for _, err := range f.client().Replay(t.Context(), Query{}).Updates() {
@@ -241,13 +242,12 @@ func TestThings(t *testing.T) {
 }
 
 func TestNoBroker(t *testing.T) {
-	// Nothing listens on the port of a listener that is closed.
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := ln.Addr().String()
-	_ = ln.Close()
+	deaden(t, ln)
 	c, err := New(Options{Broker: addr})
 	if err != nil {
 		t.Fatal(err)

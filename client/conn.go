@@ -12,12 +12,14 @@ import (
 )
 
 // limits bound what the broker may send: a frame is a page of an answer, a
-// part of a snapshot or an update, and --max-update may be raised.
+// part of a snapshot or an update, and --max-update may be raised. One message
+// has one of them; an answer has its head, and may have a delimiter, beside.
 func limits() zmtp.Limits {
 	l := zmtp.DefaultLimits()
 	l.MaxFrame = 128 << 20
-	l.MaxMessage = 256 << 20
+	l.MaxMessage = l.MaxFrame + 1<<20
 	l.MaxBuffered = 512 << 20
+	l.MaxParts = 16
 	return l
 }
 
@@ -28,8 +30,9 @@ const heartbeat = 10 * time.Second
 // connection is a connection to one of a broker's ports.
 type connection struct {
 	*zmtp.Conn
-	at    endpoint // the broker it leads to
-	close func()
+	at     endpoint // the broker it leads to
+	offset int      // of the port
+	close  func()
 }
 
 // connect dials one of the broker's ports: that of the first broker that
@@ -57,7 +60,7 @@ func (c *Client) connectTo(ctx context.Context, at endpoint, offset int, role zm
 		return nil, noBroker(at, offset, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	return &connection{Conn: conn, at: at, close: func() {
+	return &connection{Conn: conn, at: at, offset: offset, close: func() {
 		stop()
 		_ = conn.Close()
 	}}, nil
@@ -111,8 +114,9 @@ func (h *history) send(ctx context.Context, r *wire.Request) error {
 	return nil
 }
 
-// receive reads the answer to the oldest request not answered yet.
-func (h *history) receive(ctx context.Context) (*page, error) {
+// receive reads the answer to the oldest request not answered yet, which is of
+// a type. The error is a *NonsenseError for what is no answer to it.
+func (h *history) receive(ctx context.Context, typ string) (*page, error) {
 	late := time.AfterFunc(h.client.o.AnswerTimeout, func() { _ = h.Conn.Close() })
 	frames, err := zmtp.ReadReply(h.Conn)
 	if !late.Stop() && err != nil && ctx.Err() == nil {
@@ -128,7 +132,7 @@ func (h *history) receive(ctx context.Context) (*page, error) {
 	if err != nil {
 		var refused *wire.ErrorFrame
 		if errors.As(err, &refused) {
-			return nil, &BrokerError{Code: refused.Code, Message: refused.Message, Epoch: refused.Epoch}
+			return nil, &BrokerError{Code: visible(refused.Code), Message: visible(refused.Message), Epoch: visible(refused.Epoch)}
 		}
 		return nil, fmt.Errorf("the broker's answer cannot be read: %w", err)
 	}
@@ -136,31 +140,41 @@ func (h *history) receive(ctx context.Context) (*page, error) {
 	if len(frames) > 1 {
 		p.body = frames[1]
 	}
+	if err := h.check(p, typ); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 
-// pages asks and yields page after page until the answer is complete. While
-// one page is in use the broker already reads the next.
-func (h *history) pages(ctx context.Context, r *wire.Request, yield func(*page) error) error {
+// pages asks and yields page after page until the answer is complete, or m
+// sees that it never will be. While one page is in use the broker already
+// reads the next.
+func (h *history) pages(ctx context.Context, r *wire.Request, m *moving, yield func(*page) error) error {
 	size := pageBytes
 	r.PageBytes = &size
 	if err := h.send(ctx, r); err != nil {
 		return err
 	}
+	asked := r.Cursor
 	for {
-		p, err := h.receive(ctx)
+		p, err := h.receive(ctx, r.Type)
 		if err != nil {
 			return err
 		}
+		moved := *m
+		if err := moved.next(h, asked, p); err != nil {
+			return err
+		}
+		asked = p.head.Next
 		if p.head.Next != "" {
 			if err := h.send(ctx, &wire.Request{Type: r.Type, PageBytes: &size, Cursor: p.head.Next}); err != nil {
 				return err
 			}
 		}
 		if err := yield(p); err != nil {
-			return err
+			return err // a page that was not used up may be asked for again
 		}
-		if p.head.Next == "" {
+		if *m = moved; p.head.Next == "" {
 			return nil
 		}
 	}

@@ -9,10 +9,19 @@ type continuity struct {
 	// on, so that a Thing not seen yet stands at 0.
 	complete bool
 	last     map[thing.Name]uint64
+	bytes    int // that last takes, roughly
+	most     int // maxKnown, but in tests
 }
 
+// maxKnown bounds the bytes of one continuity: some 3 million Things, or what
+// makes up names. Beyond it nothing is known of where any stood.
+const (
+	maxKnown      = 256 << 20
+	knownOverhead = 64 // of one Thing, beside its name
+)
+
 func newContinuity(complete bool) *continuity {
-	return &continuity{complete: complete, last: map[thing.Name]uint64{}}
+	return &continuity{complete: complete, last: map[thing.Name]uint64{}, most: maxKnown}
 }
 
 // missing tells how many updates of the Thing there are between the last one
@@ -28,7 +37,16 @@ func (c *continuity) missing(u *Update) (n uint64, known bool) {
 }
 
 // step goes to u.
-func (c *continuity) step(u *Update) { c.last[u.Name] = u.ThingSeq }
+func (c *continuity) step(u *Update) {
+	n := len(c.last)
+	if c.last[u.Name] = u.ThingSeq; len(c.last) == n {
+		return
+	}
+	if c.bytes += len(u.Name) + knownOverhead; c.bytes > c.most {
+		c.forget()
+		c.complete = false
+	}
+}
 
 // forget makes all Things such as were not seen yet.
-func (c *continuity) forget() { clear(c.last) }
+func (c *continuity) forget() { c.last, c.bytes = map[thing.Name]uint64{}, 0 }

@@ -23,7 +23,11 @@ import (
 // It begins empty, is filled by the snapshot that the broker sends at once,
 // and then by each update. The last one to arrive counts; their times are not
 // compared. What it has it keeps, also while there is no broker and after Run
-// has ended: a Thing that the broker no longer lists stays as it was.
+// has ended: a Thing that the broker no longer lists stays as it was. That may
+// be one that the broker was told to forget, but snapshots do not say so: quiet
+// Things are not listed either by a broker that hides them
+// (serve --snapshot-expire), nor by an original one. Who must know asks
+// Client.Things, or begins with a new Directory.
 //
 // A Directory may be used by several goroutines.
 type Directory struct {
@@ -33,6 +37,7 @@ type Directory struct {
 
 	mu      sync.RWMutex // guards what follows
 	nodes   map[thing.Name]*node
+	bytes   int64 // that nodes takes
 	state   DirectoryState
 	ready   bool          // a whole snapshot has come, ever
 	watches []*watch      // of the state
@@ -74,6 +79,10 @@ type DirectoryState struct {
 	// Skipped counts the entries of snapshots that could not be taken: no
 	// object, no data, a bad name or a bad time.
 	Skipped uint64
+	// NoRoom counts the updates, and entries of snapshots, that would have
+	// made the directory larger than Options.MaxDirectory: those Things are
+	// missing, or are as they were.
+	NoRoom uint64
 	// Overtaken counts the updates that the broker left out because this
 	// connection was read too slowly. A snapshot makes the directory whole
 	// again.
@@ -110,7 +119,7 @@ func (d *Directory) Run(ctx context.Context, options ...FollowOption) error {
 	if err := d.start(); err != nil {
 		return err
 	}
-	l := &live{d: d, retry: backoff{lowest: retryLowest, highest: retryHighest}}
+	l := &live{d: d, retry: newBackoff()}
 	wait := followOptionsOf(options).wait
 	err := endless(ctx, &l.retry, l.session, func(err error) error {
 		if !l.heard && !wait {

@@ -18,6 +18,26 @@ type node struct {
 	subscriptions []*Subscription
 }
 
+// nodeBytes is what a node takes, roughly, beside its name and its update.
+const nodeBytes = 384
+
+// fits tells whether there is room for an update; d.mu is held. A name of many
+// parts that nothing is known of makes as many nodes.
+func (d *Directory) fits(u *Update) bool {
+	more := int64(len(u.Name) + u.Size())
+	at, ok := u.Name, true
+	for ; ok && d.nodes[at] == nil; at, ok = at.Parent() {
+		more += nodeBytes
+	}
+	if n := d.nodes[u.Name]; n != nil && n.known {
+		more -= n.bytes()
+	}
+	return more <= 0 || d.bytes+more <= d.client.o.MaxDirectory
+}
+
+// bytes is what a node that is known takes more than one that is not.
+func (n *node) bytes() int64 { return int64(len(n.name) + n.latest.Size()) }
+
 // node gives the node of a name, which lies in the directory, and makes it
 // and those above it if need be; d.mu is held.
 func (d *Directory) node(name thing.Name) *node {
@@ -26,6 +46,7 @@ func (d *Directory) node(name thing.Name) *node {
 	}
 	n := &node{name: name}
 	d.nodes[name] = n
+	d.bytes += nodeBytes
 	if name != d.name {
 		above, _ := name.Parent()
 		n.parent = d.node(above)
@@ -34,14 +55,18 @@ func (d *Directory) node(name thing.Name) *node {
 	return n
 }
 
-// set takes an update over.
-func (n *node) set(u *Update) {
+// set takes an update over; d.mu is held.
+func (d *Directory) set(n *node, u *Update) {
+	if n.known {
+		d.bytes -= n.bytes()
+	}
 	doc := n.latest.Doc
 	if wire.Truthy(u.Doc) {
 		doc = u.Doc
 	}
 	n.known, n.latest = true, *u
 	n.latest.Doc = doc
+	d.bytes += n.bytes()
 }
 
 // prune removes a node that says nothing any more, and those above it of
@@ -49,6 +74,7 @@ func (n *node) set(u *Update) {
 func (d *Directory) prune(n *node) {
 	for n != nil && !n.known && len(n.children) == 0 && len(n.subscriptions) == 0 {
 		delete(d.nodes, n.name)
+		d.bytes -= nodeBytes
 		if n.parent != nil {
 			n.parent.children = without(n.parent.children, n)
 		}

@@ -16,7 +16,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // fakeBroker is a broker whose every answer the test decides.
 type fakeBroker struct {
@@ -82,6 +82,25 @@ func openPorts(t *testing.T) []net.Listener {
 	}
 	t.Fatal("no free ports in a row")
 	return nil
+}
+
+// deaden closes a listener. Nobody answers at its port then, and nobody else
+// comes to listen there before the test ends: a connection begins at it.
+func deaden(t *testing.T, ln net.Listener) {
+	t.Helper()
+	_ = ln.Close()
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := (&net.Dialer{LocalAddr: ln.Addr()}).Dial("tcp", other.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		_ = other.Close()
+	})
 }
 
 func (f *fakeBroker) serveFeed(_ context.Context, c *zmtp.Conn) {

@@ -66,7 +66,7 @@ func (c *Client) Feed(ctx context.Context, q FeedQuery, options ...FollowOption)
 			client: c, q: q, wait: followOptionsOf(options).wait,
 			yield:  func(m FeedMessage) bool { return yield(m, nil) },
 			things: newContinuity(false),
-			retry:  backoff{lowest: retryLowest, highest: retryHighest},
+			retry:  newBackoff(),
 		}
 		if err := l.run(ctx); !errors.Is(err, errStop) {
 			yield(FeedMessage{}, err)

@@ -2,9 +2,9 @@ package client
 
 import (
 	"context"
-	"errors"
 	"time"
 
+	"tbhist/internal/backoff"
 	"tbhist/internal/wire"
 	"tbhist/thing"
 )
@@ -15,7 +15,7 @@ type listening struct {
 	q      FeedQuery
 	wait   bool // for the first broker
 	yield  func(FeedMessage) bool
-	retry  backoff
+	retry  backoff.Backoff
 
 	met    bool // a broker has been heard, ever
 	down   bool // Disconnected was told
@@ -30,11 +30,9 @@ type listening struct {
 // all while its Things are quiet, but a snapshot every 15 s.
 const originalAfter = 2 * time.Second
 
-// maxEarly bounds how many messages may come before the first heartbeat,
-// which a broker sends at once.
-const maxEarly = 10_000
-
-var errNoHeartbeat = errors.New("the broker sends no heartbeat")
+// maxEarly bounds the bytes of what may come before the first heartbeat, which
+// a broker sends at once: behind one snapshot, if that is asked for.
+const maxEarly = 256 << 20
 
 func (l *listening) run(ctx context.Context) error {
 	return endless(ctx, &l.retry, l.session, func(err error) error {
@@ -64,10 +62,10 @@ func (l *listening) session(ctx context.Context) error {
 		return err
 	}
 	defer f.close()
+	defer lasted(&l.retry, time.Now())
 	if err := l.begin(ctx, f); err != nil {
 		return err
 	}
-	l.retry.reset()
 	for {
 		m, err := f.next(ctx)
 		if err != nil {
@@ -87,6 +85,7 @@ func (l *listening) begin(ctx context.Context, f *feed) error {
 	asked := time.AfterFunc(originalAfter, snapshots)
 	defer asked.Stop()
 	var early []wire.Message
+	size := 0
 	for {
 		m, err := f.next(ctx)
 		if err != nil {
@@ -102,8 +101,9 @@ func (l *listening) begin(ctx context.Context, f *feed) error {
 			return l.heard(&m, f.more())
 		}
 		if m.Kind != wire.KindHeartbeat {
-			if early = append(early, m); len(early) > maxEarly {
-				return errNoHeartbeat
+			early = append(early, m)
+			if size += f.size + (1+len(m.Snapshot.Entries))*heldOverhead; size > l.client.maxEarly {
+				return f.nonsense("more than %d MiB, and no heartbeat", l.client.maxEarly>>20)
 			}
 			continue
 		}

@@ -87,21 +87,21 @@ func heard(t *testing.T, f *fakeBroker, q FeedQuery, n int) string {
 func TestFeedReconnects(t *testing.T) {
 	for name, c := range map[string]struct {
 		q     FeedQuery
-		first []byte // of the second connection
+		first wire.Heartbeat // of the second connection
 		want  string
 	}{
-		"everything": {FeedQuery{}, beat(6), "3 4 down up missed2 7 missed1 9 skipped2 13"},
+		"everything": {FeedQuery{}, wire.Heartbeat{Seq: 6}, "3 4 down up missed2 7 missed1 9 skipped2 13"},
 		// The heartbeat tells nothing of a subtree, the next update does.
-		"a subtree":       {FeedQuery{Name: "shop"}, beat(6), "3 4 down up missed2 7 missed1 9 skipped3 13"},
-		"another history": {FeedQuery{}, heartbeatLine(wire.Heartbeat{Seq: 6, Epoch: "e2"}), "3 4 down up new:e2 7 missed1 9 skipped2 13"},
-		"an older copy":   {FeedQuery{Name: "shop"}, beat(3), "3 4 down up new:e1 7 missed1 9 skipped3 13"},
+		"a subtree":       {FeedQuery{Name: "shop"}, wire.Heartbeat{Seq: 6}, "3 4 down up missed2 7 missed1 9 skipped3 13"},
+		"another history": {FeedQuery{}, wire.Heartbeat{Seq: 6, Epoch: "e2"}, "3 4 down up new:e2 7 missed1 9 skipped2 13"},
+		"an older copy":   {FeedQuery{Name: "shop"}, wire.Heartbeat{Seq: 3}, "3 4 down up new:e1 7 missed1 9 skipped3 13"},
 	} {
 		f := newFake(t, nil)
 		go func() {
 			f.tell(1, updateLine(3), beat(3), updateLine(4))
 			f.cutIn(1, updateLine(5))
-			f.tell(2, c.first, updateLine(7), updateLine(9),
-				heartbeatLine(wire.Heartbeat{Seq: 12, SkippedFrom: 10, SkippedTo: 12, Skipped: 3}), updateLine(13))
+			f.tell(2, heartbeatLine(c.first), updateLine(7), updateLine(9),
+				heartbeatLine(wire.Heartbeat{Seq: 12, Epoch: c.first.Epoch, SkippedFrom: 10, SkippedTo: 12, Skipped: 3}), updateLine(13))
 		}()
 		if got := heard(t, f, c.q, len(strings.Fields(c.want))); got != c.want {
 			t.Errorf("%s:\ngot  %s\nwant %s", name, got, c.want)

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"time"
 
+	"tbhist/internal/backoff"
 	"tbhist/thing"
 )
 
@@ -130,9 +131,9 @@ type follower struct {
 	// pos: every update that matches and has a seq up to this was handed
 	// out, or reported missing.
 	pos   uint64
-	asked *round  // being read, over lost connections too
-	retry backoff // of connections
-	again pacer   // of questions to history
+	asked *round          // being read, over lost connections too
+	retry backoff.Backoff // of connections
+	again pacer           // of questions to history
 
 	// Of one connection to the feed:
 	broker  *Client  // where it leads to
@@ -149,7 +150,7 @@ func newFollower(c *Client, q Query, o followOptions, yield func(Event) bool) *f
 	}
 	f := &follower{
 		client: c, q: q, wait: o.wait, yield: yield, epoch: q.Epoch, fresh: true, pos: q.After,
-		retry:  backoff{lowest: retryLowest, highest: retryHighest},
+		retry:  newBackoff(),
 		again:  newPacer(),
 		things: newContinuity(!q.Since.set && q.After == 0 && q.Last == 0),
 	}

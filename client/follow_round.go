@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"tbhist/internal/wire"
 )
@@ -13,6 +12,8 @@ import (
 type round struct {
 	request *wire.Request // what to ask next: the question, or its cursor
 	begun   bool          // a page was read
+	moving  moving        // of its pages
+	last    uint64        // seq of the newest line of those that were read to their end
 
 	// filtered: the question has a bound of time, and so the numbers of the
 	// updates in the answer say nothing about what is missing.
@@ -45,7 +46,7 @@ var errOlder = errors.New("the history went back")
 
 // ask reads history to its end; skipped is what it is asked for.
 func (f *follower) ask(ctx context.Context, skipped skipReport) error {
-	retry := backoff{lowest: retryLowest, highest: retryHighest}
+	retry := newBackoff()
 	for before := false; ; {
 		if f.asked == nil {
 			f.asked = f.question()
@@ -59,6 +60,9 @@ func (f *follower) ask(ctx context.Context, skipped skipReport) error {
 		case err == nil:
 			return f.finish()
 		case errors.Is(err, errStop) || ctx.Err() != nil || f.hold.ended() != nil:
+			return err
+		case errors.As(err, new(*NonsenseError)):
+			f.asked = nil
 			return err
 		case errors.Is(err, errOlder):
 			if err := f.newEpoch(f.epoch); err != nil {
@@ -80,7 +84,7 @@ func (f *follower) ask(ctx context.Context, skipped skipReport) error {
 			before = true // as happens while the loop takes its time over a page
 		}
 		f.hangUp()
-		if err := retry.pause(ctx); err != nil {
+		if err := retry.Pause(ctx); err != nil {
 			return err
 		}
 	}
@@ -95,7 +99,7 @@ func (f *follower) pages(ctx context.Context) error {
 		}
 		f.history = h
 	}
-	return f.history.pages(ctx, f.asked.request, f.page)
+	return f.history.pages(ctx, f.asked.request, &f.asked.moving, f.page)
 }
 
 func (f *follower) page(p *page) error {
@@ -110,18 +114,20 @@ func (f *follower) page(p *page) error {
 	f.head = max(f.head, head.Head)
 	a.evicted += head.Evicted
 	a.exact = a.exact && (head.EvictedExact || head.Evicted == 0)
+	order := rising{h: f.history, name: f.q.Name, alone: f.q.Alone, last: a.last}
 	for line := range p.lines {
-		m, err := wire.ParseMessage(line)
-		if err == nil && m.Kind != wire.KindUpdate {
-			err = errors.New("it is no update")
-		}
+		u, err := wire.ParseUpdate(line)
 		if err != nil {
-			return fmt.Errorf("a line of the broker's answer cannot be read: %w", err)
+			return unreadable(err)
 		}
-		if err := f.replayed(&m.Update); err != nil {
+		if err := order.next(u.Name, u.Seq); err != nil {
+			return err
+		}
+		if err := f.replayed(&u); err != nil {
 			return err
 		}
 	}
+	a.last = order.last
 	if head.Next != "" {
 		a.request = &wire.Request{Type: wire.TypeReplay, Cursor: head.Next}
 	} else {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"tbhist/internal/backoff"
 	"tbhist/internal/wire"
 )
 
@@ -55,7 +56,7 @@ func (f *follower) session(ctx context.Context) error {
 		return err
 	}
 	if f.answered { // others will be back at this moment, too
-		if err := wait(ctx, f.again.next(time.Now())); err != nil {
+		if err := backoff.Wait(ctx, f.again.next(time.Now())); err != nil {
 			return err
 		}
 	}
@@ -71,12 +72,12 @@ func (f *follower) session(ctx context.Context) error {
 		if err := f.ask(ctx, skipped); err != nil {
 			return err
 		}
-		f.retry.reset()
+		f.retry.Reset()
 		f.hangUp() // history is not needed soon
 		if skipped, err = f.live(ctx); err != nil {
 			return err
 		}
-		if err := wait(ctx, f.again.next(time.Now())); err != nil {
+		if err := backoff.Wait(ctx, f.again.next(time.Now())); err != nil {
 			return err
 		}
 	}

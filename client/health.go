@@ -45,7 +45,7 @@ func (c *Client) probe(ctx context.Context, at endpoint, path string) error {
 	}
 	reason, err := io.ReadAll(io.LimitReader(answer.Body, 1<<10))
 	if err != nil || len(strings.TrimSpace(string(reason))) == 0 {
-		return fmt.Errorf("the broker answers %s to %s", answer.Status, path)
+		return fmt.Errorf("the broker answers %s to %s", visible(answer.Status), path)
 	}
-	return errors.New("the broker is not well: " + strings.TrimSpace(string(reason)))
+	return errors.New("the broker is not well: " + visible(strings.TrimSpace(string(reason))))
 }

@@ -80,7 +80,12 @@ func (h *hold) fill(ctx context.Context, f *feed) {
 		if h.passes(frame) {
 			continue
 		}
-		switch m := parse(frame); m.Kind {
+		m, err := f.parse(frame)
+		if err != nil {
+			h.end(err)
+			return
+		}
+		switch m.Kind {
 		case wire.KindUpdate:
 			h.put(held{update: m.Update}, m.Update.Size()+heldOverhead)
 		case wire.KindHeartbeat:

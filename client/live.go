@@ -2,7 +2,9 @@ package client
 
 import (
 	"context"
+	"time"
 
+	"tbhist/internal/backoff"
 	"tbhist/internal/wire"
 )
 
@@ -10,7 +12,7 @@ import (
 // of it is on the goroutine of Run.
 type live struct {
 	d     *Directory
-	retry backoff
+	retry backoff.Backoff
 	heard bool // a message has come, ever
 
 	// Of one connection:
@@ -29,13 +31,13 @@ func (l *live) session(ctx context.Context) error {
 	defer f.close()
 	l.feed, l.snapshots, l.beats, l.parts = f, true, false, wire.Snapshot{}
 	l.d.connected(f.at.url())
+	defer lasted(&l.retry, time.Now())
 	for {
 		frame, err := f.frame(ctx)
 		if err != nil {
 			return err
 		}
 		l.heard = true
-		l.retry.reset()
 		if err := l.take(frame); err != nil {
 			return lost(ctx, err)
 		}
@@ -46,7 +48,7 @@ func (l *live) session(ctx context.Context) error {
 // message ends a client.
 func (l *live) take(frame []byte) error {
 	m, err := wire.ParseMessage(frame)
-	if err != nil || frame == nil {
+	if err != nil || frame == nil || !validEpoch(m.Snapshot.Epoch) || !validEpoch(m.Heartbeat.Epoch) {
 		l.d.change(func(s *DirectoryState) { s.Unreadable++ })
 		return nil
 	}

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"fmt"
 
 	"tbhist/internal/wire"
 	"tbhist/thing"
@@ -31,7 +30,7 @@ func (c *Client) Refused(ctx context.Context) ([]Refusal, error) {
 	if err := h.send(ctx, &wire.Request{Type: wire.TypeRefused}); err != nil {
 		return nil, err
 	}
-	p, err := h.receive(ctx)
+	p, err := h.receive(ctx, wire.TypeRefused)
 	if err != nil {
 		return nil, err
 	}
@@ -39,8 +38,9 @@ func (c *Client) Refused(ctx context.Context) ([]Refusal, error) {
 	for line := range p.lines {
 		r, err := wire.ParseRefused(line)
 		if err != nil {
-			return nil, fmt.Errorf("a line of the broker's answer cannot be read: %w", err)
+			return nil, unreadable(err)
 		}
+		r.Source, r.Transport, r.Reason, r.Taken = visible(r.Source), visible(r.Transport), visible(r.Reason), visible(r.Taken)
 		all = append(all, Refusal(r))
 	}
 	return all, nil

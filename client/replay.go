@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,11 @@ type Replay struct {
 	Limited bool
 
 	// ask asks and calls each with one line of the answer after the other.
-	ask func(each func(line []byte) error) error
+	ask   func(each func(line []byte) error) error
+	query Query
+	order rising // of the lines
+	lines uint64 // so far
+	begun bool   // a page came
 }
 
 // Updates asks the broker and yields the answer in the order of Seq, page by
@@ -38,6 +43,9 @@ func (r *Replay) Updates() iter.Seq2[Update, error] {
 			u, err := wire.ParseUpdate(line)
 			if err != nil {
 				return unreadable(err)
+			}
+			if err := r.order.next(u.Name, u.Seq); err != nil {
+				return err
 			}
 			if !yield(u, nil) {
 				return errStop
@@ -59,6 +67,9 @@ func (r *Replay) Lines() iter.Seq2[[]byte, error] {
 			line, err := wire.UpdateLine(line)
 			if err != nil {
 				return unreadable(err)
+			}
+			if err := r.order.nextLine(line); err != nil {
+				return err
 			}
 			if !yield(line, nil) {
 				return errStop
@@ -82,7 +93,7 @@ func (c *Client) Replay(ctx context.Context, q Query, options ...ReplayOption) *
 	for _, option := range options {
 		option(&o)
 	}
-	r := &Replay{EvictedExact: true}
+	r := &Replay{EvictedExact: true, query: q, order: rising{name: q.Name, alone: q.Alone, last: q.After}}
 	r.ask = func(each func(line []byte) error) error {
 		if o.resumable {
 			return r.resume(ctx, c, q.request(), o.lost, each)
@@ -92,13 +103,22 @@ func (c *Client) Replay(ctx context.Context, q Query, options ...ReplayOption) *
 			return err
 		}
 		defer h.close()
-		return h.pages(ctx, q.request(), func(p *page) error { return r.page(p, each) })
+		return h.pages(ctx, q.request(), new(moving), func(p *page) error { return r.page(h, p, each) })
 	}
 	return r
 }
 
 // page counts, and calls each, whose error ends it.
-func (r *Replay) page(p *page, each func(line []byte) error) error {
+func (r *Replay) page(h *history, p *page, each func(line []byte) error) error {
+	r.order.h = h
+	r.lines += p.head.Count
+	switch epoch := p.head.Epoch; {
+	case r.begun && epoch != r.Epoch, r.query.Epoch != "" && epoch != r.query.Epoch:
+		return h.nonsense("a page of history %q, where the answer is to be of %q", epoch, cmp.Or(r.query.Epoch, r.Epoch))
+	case r.query.Limit != 0 && r.lines > r.query.Limit:
+		return h.nonsense("%d updates, where at most %d were asked for", r.lines, r.query.Limit)
+	}
+	r.begun = true
 	r.Head, r.Epoch, r.Limited = p.head.Head, p.head.Epoch, p.head.Limited
 	r.Evicted += p.head.Evicted
 	r.EvictedExact = r.EvictedExact && (p.head.EvictedExact || p.head.Evicted == 0)

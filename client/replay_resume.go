@@ -47,14 +47,15 @@ func (r *Replay) resume(ctx context.Context, c *Client, q *wire.Request, lost fu
 		}
 	}
 	defer hangUp()
-	retry := backoff{lowest: retryLowest, highest: retryHighest}
+	retry := newBackoff()
+	var moving moving
 	for begun, down := false, false; ; {
 		p, err := c.page(ctx, &h, q)
 		if err != nil {
 			hangUp()
 			var refused *BrokerError
 			switch {
-			case ctx.Err() != nil, !begun:
+			case ctx.Err() != nil, !begun, errors.As(err, new(*NonsenseError)):
 				return err
 			case errors.As(err, &refused) && refused.Code != CodeBusy && refused.Code != CodeUnavailable:
 				return err
@@ -62,7 +63,7 @@ func (r *Replay) resume(ctx context.Context, c *Client, q *wire.Request, lost fu
 				down = true
 				lost(err)
 			}
-			if err := retry.pause(ctx); err != nil {
+			if err := retry.Pause(ctx); err != nil {
 				return err
 			}
 			continue
@@ -72,9 +73,12 @@ func (r *Replay) resume(ctx context.Context, c *Client, q *wire.Request, lost fu
 			lost(nil)
 		}
 		begun = true
-		retry.reset()
+		retry.Reset()
 		at := time.Now()
-		if err := r.page(p, each); err != nil || p.head.Next == "" {
+		if err := moving.next(h, q.Cursor, p); err != nil {
+			return err
+		}
+		if err := r.page(h, p, each); err != nil || p.head.Next == "" {
 			return err
 		}
 		q = &wire.Request{Type: q.Type, Cursor: p.head.Next}
@@ -98,5 +102,5 @@ func (c *Client) page(ctx context.Context, h **history, q *wire.Request) (*page,
 	if err := (*h).send(ctx, q); err != nil {
 		return nil, err
 	}
-	return (*h).receive(ctx)
+	return (*h).receive(ctx, q.Type)
 }

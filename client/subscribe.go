@@ -83,8 +83,13 @@ func (d *Directory) deliver(u *Update, snapshot bool) {
 		return
 	}
 	d.mu.Lock()
+	if !d.fits(u) {
+		d.state.NoRoom++
+		d.mu.Unlock()
+		return
+	}
 	n := d.node(u.Name)
-	n.set(u)
+	d.set(n, u)
 	if u.Seq > d.state.Seq && !snapshot {
 		d.state.Seq = u.Seq
 	}

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 
 	"tbhist/internal/wire"
@@ -66,12 +65,22 @@ func (c *Client) Things(ctx context.Context, q ThingsQuery) iter.Seq2[Entry, err
 		if q.Wide {
 			r.Wide = &q.Wide
 		}
-		err = h.pages(ctx, r, func(p *page) error {
+		var last thing.Name
+		begun := false
+		err = h.pages(ctx, r, new(moving), func(p *page) error {
 			for line := range p.lines {
 				e, err := wire.ParseEntry(line)
 				if err != nil {
-					return fmt.Errorf("a line of the broker's answer cannot be read: %w", err)
+					return unreadable(err)
 				}
+				name := e.Update.Name
+				switch {
+				case begun && name <= last:
+					return h.nonsense("Thing %q behind %q, in an answer in the order of names", name, last)
+				case !within(name, q.Name, q.Alone):
+					return h.nonsense("Thing %q where %q was asked for", name, q.Name)
+				}
+				begun, last = true, name
 				if !yield(entryOf(&e), nil) {
 					return errStop
 				}
@@ -87,7 +96,7 @@ func (c *Client) Things(ctx context.Context, q ThingsQuery) iter.Seq2[Entry, err
 func entryOf(e *wire.Entry) Entry {
 	entry := Entry{Update: e.Update, Doc: e.Doc, Unknown: e.Unknown}
 	if w := e.Wide; w != nil {
-		entry.Wide = &Wide{Source: w.Source, Transport: w.Transport, Sources: w.Sources, Kept: w.Kept, Oldest: w.Oldest}
+		entry.Wide = &Wide{Source: visible(w.Source), Transport: visible(w.Transport), Sources: w.Sources, Kept: w.Kept, Oldest: w.Oldest}
 	}
 	return entry
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -63,6 +64,11 @@ func (c *Client) Forget(ctx context.Context, q ForgetQuery) (Forgotten, error) {
 	var f wire.Forgotten
 	if err := answer.json(&f); err != nil {
 		return Forgotten{}, err
+	}
+	for _, name := range f.Names {
+		if !thing.ValidName(name) {
+			return Forgotten{}, answer.nonsense("a Thing named %.80q", name)
+		}
 	}
 	return Forgotten(f), nil
 }
@@ -122,18 +128,54 @@ func (c *Client) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	var w wire.Stats
+	var w struct {
+		wire.Stats
+		Prefixes prefixes `json:"prefixes"`
+	}
 	if err := answer.json(&w); err != nil {
 		return nil, err
 	}
+	switch {
+	case !validEpoch(w.Epoch):
+		return nil, answer.nonsense("a history named %.80q", w.Epoch)
+	case !validStats(&w.NS, w.Total.ReachOf), !thing.ValidName(w.Total.NS):
+		return nil, answer.nonsense("a Thing whose name is none")
+	}
 	s := &Stats{
 		Epoch: w.Epoch, Head: w.Head, At: thing.Micros(w.At), Name: w.NS, Depth: w.Depth,
-		FileBytes: w.FileBytes, MaxBytes: w.MaxBytes, Total: prefixStatsOf(&w.Total),
-	}
-	for i := range w.Prefixes {
-		s.Prefixes = append(s.Prefixes, prefixStatsOf(&w.Prefixes[i]))
+		FileBytes: w.FileBytes, MaxBytes: w.MaxBytes, Total: prefixStatsOf(&w.Total), Prefixes: w.Prefixes,
 	}
 	return s, nil
+}
+
+// prefixes are those of an answer. They are read one by one: a few bytes of
+// JSON could else stand for much memory.
+type prefixes []PrefixStats
+
+// UnmarshalJSON reads a list of them, in byte order of their names.
+func (p *prefixes) UnmarshalJSON(b []byte) error {
+	*p = nil
+	d := json.NewDecoder(bytes.NewReader(b))
+	if begin, err := d.Token(); err != nil || begin != json.Delim('[') {
+		return err // null
+	}
+	for d.More() {
+		var s wire.PrefixStats
+		if err := d.Decode(&s); err != nil {
+			return err
+		}
+		n := len(*p)
+		if !validStats(&s.NS, s.ReachOf) || n > 0 && s.NS <= (*p)[n-1].Name {
+			return fmt.Errorf("prefix %.80q is no namespace, or not in order", s.NS)
+		}
+		*p = append(*p, prefixStatsOf(&s))
+	}
+	return nil
+}
+
+// validStats tells whether names are namespaces; nil is one.
+func validStats(names ...*thing.Name) bool {
+	return !slices.ContainsFunc(names, func(n *thing.Name) bool { return n != nil && !thing.ValidName(*n) })
 }
 
 // Backup asks for a copy of the broker's history as of now, in the form of
@@ -158,6 +200,7 @@ type upkeepAnswer struct {
 	cancel context.CancelCauseFunc
 	silent *time.Timer // ends the answer
 	at     endpoint
+	most   int64 // bytes of an answer that is held in memory
 }
 
 // errSilent ends an answer of which nothing comes any more.
@@ -174,7 +217,7 @@ func (c *Client) upkeep(ctx context.Context, method, path string, body []byte) (
 		return nil, err
 	}
 	asking, cancel := context.WithCancelCause(ctx)
-	a := &upkeepAnswer{ctx: asking, cancel: cancel, at: at, silent: time.AfterFunc(upkeepWait, func() { cancel(errSilent) })}
+	a := &upkeepAnswer{ctx: asking, cancel: cancel, at: at, most: c.maxAnswer, silent: time.AfterFunc(upkeepWait, func() { cancel(errSilent) })}
 	request, err := http.NewRequestWithContext(asking, method, "http://"+at.addr(HTTPOffset)+path, bytes.NewReader(body))
 	if err == nil {
 		if body != nil {
@@ -248,7 +291,7 @@ func (a *upkeepAnswer) Read(b []byte) (int, error) {
 		return n, a.lost(err)
 	}
 	if why := a.http.Trailer.Get(wire.BackupError); why != "" {
-		return n, &BrokerError{Code: CodeFailed, Message: why}
+		return n, &BrokerError{Code: CodeFailed, Message: visible(why)}
 	}
 	return n, io.EOF
 }
@@ -266,7 +309,11 @@ func (a *upkeepAnswer) Close() error {
 // json reads an answer to its end, and closes it.
 func (a *upkeepAnswer) json(into any) error {
 	defer func() { _ = a.Close() }()
-	if err := json.NewDecoder(a).Decode(into); err != nil {
+	r := &io.LimitedReader{R: a, N: a.most}
+	if err := json.NewDecoder(r).Decode(into); err != nil {
+		if r.N <= 0 {
+			return a.nonsense("more than %d bytes", a.most)
+		}
 		var broker *BrokerError
 		if errors.As(err, &broker) || errors.Is(err, ErrLost) {
 			return err
@@ -274,6 +321,15 @@ func (a *upkeepAnswer) json(into any) error {
 		return fmt.Errorf("the broker's answer cannot be read: %w", err)
 	}
 	return nil
+}
+
+// maxAnswer bounds the bytes of an answer that is held in memory: the stats of
+// some 500,000 prefixes.
+const maxAnswer = 128 << 20
+
+// nonsense makes the error of an answer that cannot be.
+func (a *upkeepAnswer) nonsense(format string, args ...any) error {
+	return &NonsenseError{Addr: a.at.addr(HTTPOffset), What: fmt.Sprintf(format, args...)}
 }
 
 // maxErrorBytes bounds what is read of an answer that is no success.
@@ -290,7 +346,7 @@ func (a *upkeepAnswer) refused() error {
 		if a.http.StatusCode == http.StatusNotFound {
 			return ErrNoUpkeep
 		}
-		return fmt.Errorf("what answers at %s is no broker (%s)", a.at.addr(HTTPOffset), a.http.Status)
+		return fmt.Errorf("what answers at %s is no broker (%s)", a.at.addr(HTTPOffset), visible(a.http.Status))
 	}
-	return &BrokerError{Code: e.Code, Message: e.Message}
+	return &BrokerError{Code: visible(e.Code), Message: visible(e.Message)}
 }

@@ -174,7 +174,7 @@ func TestUpkeepNoBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	port := ln.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it is TCP
-	_ = ln.Close()
+	deaden(t, ln)
 	c, err := New(Options{Broker: "127.0.0.1:" + strconv.Itoa(port-HTTPOffset)})
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,7 +71,13 @@ func (c *Client) Records(ctx context.Context) ([]Record, error) {
 // errNotOffered stands for the target "." (RFC 2782).
 var errNotOffered = errors.New("the service is not available in this zone")
 
-// zoneEndpoints gives the brokers of the zone in the order to be tried.
+// maxEndpoints bounds how many brokers of a zone are tried for one connection:
+// a zone may have thousands of records, and each that leads nowhere takes
+// Options.DialTimeout.
+const maxEndpoints = 32
+
+// zoneEndpoints gives the brokers of the zone in the order to be tried, each
+// once.
 func (c *Client) zoneEndpoints(ctx context.Context) ([]endpoint, error) {
 	records, err := c.Records(ctx)
 	if err != nil {
@@ -78,8 +85,9 @@ func (c *Client) zoneEndpoints(ctx context.Context) ([]endpoint, error) {
 	}
 	var all []endpoint
 	for _, r := range records {
-		if r.Port >= 1 && r.Port <= maxPort {
-			all = append(all, endpoint{host: r.Host, port: r.Port})
+		e := endpoint{host: r.Host, port: r.Port}
+		if len(all) < maxEndpoints && r.Port >= 1 && r.Port <= maxPort && !slices.Contains(all, e) {
+			all = append(all, e)
 		}
 	}
 	if len(all) == 0 {

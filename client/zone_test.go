@@ -63,7 +63,7 @@ func deadPort(t *testing.T) int {
 	t.Helper()
 	all := openPorts(t)
 	for _, ln := range all {
-		_ = ln.Close()
+		deaden(t, ln)
 	}
 	return all[0].Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it is TCP
 }

@@ -53,10 +53,11 @@ func newRefusals(logger *slog.Logger, now func() time.Time) *refusals {
 	}
 }
 
-// refuse counts a message that is not taken, logs and remembers it.
+// refuse logs, remembers and counts a message that is not taken. Whoever sees
+// the count finds the line.
 func (in *Ingest) refuse(source *thing.Source, reason thing.Reason, message []byte) {
-	in.metrics.Refused[source.Transport][reason].Inc()
 	in.refusals.note(source, reason, message)
+	in.metrics.Refused[source.Transport][reason].Inc()
 }
 
 func (r *refusals) note(source *thing.Source, reason thing.Reason, message []byte) {

@@ -59,6 +59,22 @@ func TestRefusalsLoggedOncePerMinute(t *testing.T) {
 	}
 }
 
+// Whoever sees a refusal counted finds it logged and remembered.
+func TestRefusalsAreCountedLast(t *testing.T) {
+	var b *bench
+	noted := 0
+	b = newBench(t, Options{Now: func() time.Time {
+		if noted++; noted == 2 && b.refusedBy(thing.ZMQ, thing.ReasonNotJSON) != 0 {
+			t.Error("it is counted before it is noted")
+		}
+		return time.Unix(1e9, 0)
+	}})
+	b.feed(&thing.Source{Transport: thing.ZMQ}, "{") // which has one look at the clock itself
+	if n := b.refusedBy(thing.ZMQ, thing.ReasonNotJSON); n != 1 || noted != 2 {
+		t.Errorf("%v counted, %d looks at the clock", n, noted)
+	}
+}
+
 func TestRefusalsAreBounded(t *testing.T) {
 	b := newBench(t, Options{})
 	long := strings.Repeat("\xff", 500)

@@ -252,31 +252,17 @@ func (p *Plan) swap(path, made string) error {
 		if err := os.Rename(made, path); err != nil {
 			return errors.Join(err, os.Rename(p.Kept, path))
 		}
-		return syncDir(filepath.Dir(path))
+		return disk.SyncDir(filepath.Dir(path))
 	default:
 		return err
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := disk.SyncDir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	if err := os.Rename(made, path); err != nil {
 		return errors.Join(err, os.Remove(p.Kept))
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes names in a directory last; systems that know no such thing do
-// it by themselves.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
-		err = nil
-	}
-	return errors.Join(err, d.Close())
+	return disk.SyncDir(filepath.Dir(path))
 }
 
 // openSource opens a history for reading, with a lock that keeps brokers off.

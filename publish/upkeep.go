@@ -37,11 +37,16 @@ type Upkeep struct {
 }
 
 const (
-	// answerTime is how long an asker may take over what it is answered, or
-	// over one piece of a backup. It counts from the answer: making that may
-	// take longer than the server gives others.
-	answerTime  = time.Minute
+	// answerTime is how long an asker may take over what it is answered. It
+	// counts from the answer: making that may take longer than the server gives
+	// others.
+	answerTime = time.Minute
+	// Who takes a backup keeps others from one, and the broker from room in its
+	// file: so it takes leastBackup bytes in answerTime at least.
+	leastBackup = 1 << 20
 	backupPiece = 64 << 10
+	// pieceTime is what a piece may take at that rate.
+	pieceTime = answerTime * backupPiece / leastBackup
 	// maxStats bounds how many ask for stats at once: each walks everything.
 	maxStats = 2
 )
@@ -194,7 +199,7 @@ func (u *upkeep) backup(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Trailer", wire.BackupError)
-	out := &pieces{w: w, c: http.NewResponseController(w)}
+	out := &pieces{w: w, c: http.NewResponseController(w), left: answerTime}
 	began := u.p.clock.now()
 	err := u.o.Backup(r.Context(), out)
 	switch {
@@ -216,17 +221,20 @@ func (u *upkeep) backup(w http.ResponseWriter, r *http.Request) {
 func unsent(r *http.Request, out *pieces, err error) error {
 	switch {
 	case errors.Is(out.err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("nothing was taken for %s", answerTime)
+		return errors.New("who asked took less than 1 MiB a minute")
 	case out.err != nil, r.Context().Err() != nil:
 		return errors.New("who asked has gone")
 	}
 	return err
 }
 
-// pieces writes to an asker piece by piece, with answerTime for each.
+// pieces writes to an asker piece by piece. Each may take what is left of
+// answerTime, which those before it used up as far as they were slow. Waiting
+// for what is to be written does not count.
 type pieces struct {
 	w       io.Writer
 	c       *http.ResponseController
+	left    time.Duration // 0 < left <= answerTime
 	written int64
 	err     error // of writing
 }
@@ -234,8 +242,10 @@ type pieces struct {
 func (p *pieces) Write(b []byte) (n int, err error) {
 	for len(b) > 0 {
 		piece := b[:min(len(b), backupPiece)]
-		_ = p.c.SetWriteDeadline(time.Now().Add(answerTime)) // a writer that knows none has none
+		began := time.Now()
+		_ = p.c.SetWriteDeadline(began.Add(p.left)) // a writer that knows none has none
 		m, err := p.w.Write(piece)
+		p.left = min(max(p.left-time.Since(began), 0)+pieceTime, answerTime)
 		n += m
 		p.written += int64(m)
 		if err != nil {

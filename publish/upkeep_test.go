@@ -390,6 +390,45 @@ func TestBackupStalled(t *testing.T) {
 	})
 }
 
+// Who takes a backup slowly gets all of it, unless it is slower than the least
+// rate; then it is given up, though it was faster before.
+func TestBackupSlow(t *testing.T) {
+	for name, c := range map[string]struct {
+		pause time.Duration // before each backupPiece
+		all   bool
+	}{"at the least rate": {pieceTime, true}, "slower": {2 * pieceTime, false}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const fast, slow = 8 << 20, 8 << 20
+				ended := make(chan error, 1)
+				get := pipeServer(t, upkeepRig(t, &Upkeep{Token: testToken, Backup: func(_ context.Context, w io.Writer) error {
+					_, err := w.Write(make([]byte, fast+slow))
+					ended <- err
+					return err
+				}}))
+				answer, err := get()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer answer.Body.Close()
+				n, err := io.CopyN(io.Discard, answer.Body, fast)
+				for err == nil {
+					time.Sleep(c.pause) //nolint:forbidigo // in a bubble of its own time
+					var m int64
+					m, err = io.CopyN(io.Discard, answer.Body, backupPiece)
+					n += m
+				}
+				if whole := errors.Is(err, io.EOF) && n == fast+slow; whole != c.all {
+					t.Errorf("%d bytes came, then %v", n, err)
+				}
+				if err := <-ended; c.all != (err == nil) || !c.all && !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("it ended with %v", err)
+				}
+			})
+		})
+	}
+}
+
 // What goes wrong at once is an answer; later it is in the trailer.
 func TestBackupFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

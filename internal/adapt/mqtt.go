@@ -7,11 +7,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"time"
 
 	"tbhist/client"
+	"tbhist/internal/backoff"
 	"tbhist/thing"
 )
 
@@ -104,7 +104,8 @@ func (m *MQTT) Run(ctx context.Context) error {
 
 // connections has one connection after the other.
 func (m *MQTT) connections(ctx context.Context, q *intake, drain func()) error {
-	for tries, told := 0, false; ; tries++ {
+	retry := backoff.Backoff{Lowest: mqttLowest, Highest: mqttHighest}
+	for told := false; ; {
 		began := time.Now()
 		served, err := m.session(ctx, q, drain)
 		refused := (*MQTTRefusedError)(nil)
@@ -112,13 +113,13 @@ func (m *MQTT) connections(ctx context.Context, q *intake, drain func()) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, errAgain):
-			tries = -1
+			retry.Reset()
 			continue
 		case errors.As(err, &refused) && !m.connected:
 			return err
 		}
 		if served && time.Since(began) > mqttHighest {
-			tries = 0
+			retry.Reset()
 		}
 		level := slog.LevelWarn
 		if told && !served {
@@ -126,13 +127,8 @@ func (m *MQTT) connections(ctx context.Context, q *intake, drain func()) error {
 		}
 		told = true
 		m.Logger.Log(ctx, level, "not connected to the source, trying on", "source", m.Addr, "err", err)
-		pause := min(mqttLowest<<min(tries, 10), mqttHighest)
-		timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
+		if err := retry.Pause(ctx); err != nil {
+			return err
 		}
 	}
 }

@@ -266,7 +266,7 @@ func newTargetAway(t *testing.T) *target {
 	ports := openPorts(t)
 	addr := ports[0].Addr().String()
 	for _, ln := range ports {
-		_ = ln.Close()
+		deaden(t, ln)
 	}
 	tg := &target{t: t}
 	host, port := cutPort(t, addr)

@@ -144,7 +144,7 @@ func newTarget(t *testing.T, directory func() []wire.Entry) *target {
 		}
 	})
 	if directory == nil {
-		_ = listeners[1].Close()
+		deaden(t, listeners[1])
 	} else {
 		serve(listeners[1], zmtp.Router, func(_ context.Context, c *zmtp.Conn) {
 			for {
@@ -200,6 +200,25 @@ func openPorts(t *testing.T) [2]net.Listener {
 	}
 	t.Fatal("no two free ports in a row")
 	return [2]net.Listener{}
+}
+
+// deaden closes a listener. Nobody answers at its port then, and nobody else
+// comes to listen there before the test ends: a connection begins at it.
+func deaden(t *testing.T, ln net.Listener) {
+	t.Helper()
+	_ = ln.Close()
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := (&net.Dialer{LocalAddr: ln.Addr()}).Dial("tcp", other.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		_ = other.Close()
+	})
 }
 
 // run runs a way in for as long as the test takes.

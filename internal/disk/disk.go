@@ -1,2 +1,2 @@
-// Package disk tells what the system knows of a disk.
+// Package disk tells what the system knows of a disk, and has it keep names.
 package disk

@@ -4,21 +4,24 @@ package proof
 
 import (
 	"math/rand/v2"
+	"os"
 	"slices"
 )
 
 // sector is what a disk writes as a whole.
 const sector = 512
 
-// disk is what is on the disk of a process: for certain, and perhaps.
+// disk is what is on the disk of one file: for certain, and perhaps.
 type disk struct {
 	durable []byte // as long as the file is for certain
-	named   bool   // the folder has the file for certain
-	created bool
 	// pending are writes and sizes that no sync has promised, in their order.
 	pending []*pendingCall
 	size    int64 // of the file, as the process sees it
 	sync    int   // how many of pending stood when the sync under way began
+	// modes are those that the file may have: the first for certain, unless
+	// another was given since; modeSync is how many stood when the sync began.
+	modes    []os.FileMode
+	modeSync int
 }
 
 // pendingCall is a write that may be on disk or not, each sector by itself, or
@@ -36,13 +39,13 @@ type pendingCall struct {
 // apply brings the disk along with one call.
 func (d *disk) apply(c *call) {
 	switch c.kind {
-	case callCreated:
-		d.created = true
-	case callNamed:
-		d.named = d.created
-	case callWrite:
-		d.pending = append(d.pending, &pendingCall{off: c.off, data: c.data})
-		d.size = max(d.size, c.off+int64(len(c.data)))
+	case callWrite, callAppend:
+		off := c.off
+		if c.kind == callAppend {
+			off = d.size
+		}
+		d.pending = append(d.pending, &pendingCall{off: off, data: c.data})
+		d.size = max(d.size, off+int64(len(c.data)))
 	case callGrow:
 		if c.off > d.size {
 			d.pending = append(d.pending, &pendingCall{off: c.off})
@@ -51,11 +54,16 @@ func (d *disk) apply(c *call) {
 	case callSize:
 		d.pending = append(d.pending, &pendingCall{off: c.off})
 		d.size = c.off
+	case callMode:
+		d.modes = append(d.modes, os.FileMode(c.off))
 	case callSync:
-		d.sync = len(d.pending)
+		d.sync, d.modeSync = len(d.pending), len(d.modes)
 	case callSynced:
 		if c.ok {
 			d.promise(d.sync)
+			if c.whole {
+				d.modes = d.modes[d.modeSync-1:]
+			}
 			return
 		}
 		for _, p := range d.pending {
@@ -117,12 +125,8 @@ const (
 	leaveWays
 )
 
-// cut gives what a power cut leaves of the file; exists is false if not even
-// its name.
-func (d *disk) cut(rnd *rand.Rand) (image []byte, exists bool) {
-	if !d.named && (!d.created || rnd.IntN(2) == 0) {
-		return nil, false
-	}
+// cut gives what a power cut leaves of the file.
+func (d *disk) cut(rnd *rand.Rand) (image []byte) {
 	way, one := rnd.IntN(leaveWays), rnd.IntN(max(1, len(d.pending)))
 	image = slices.Clone(d.durable)
 	for i, p := range d.pending {
@@ -160,5 +164,5 @@ func (d *disk) cut(rnd *rand.Rand) (image []byte, exists bool) {
 			copy(image[at:], part)
 		}
 	}
-	return image, true
+	return image
 }

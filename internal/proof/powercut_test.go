@@ -27,13 +27,25 @@ import (
 // number.
 const cutsInCI = 40
 
+func cutsWanted() int {
+	if n, err := strconv.Atoi(os.Getenv("TBHIST_CUTS")); err == nil {
+		return n
+	}
+	return cutsInCI
+}
+
+// cutSeed is of what is chosen at random.
+func cutSeed() uint64 {
+	if s, err := strconv.ParseUint(os.Getenv("TBHIST_CUTS_SEED"), 10, 64); err == nil {
+		return s
+	}
+	return uint64(time.Now().UnixNano())
+}
+
 // A history is what was published, whenever the power is cut: of the writes
 // since the last sync any may be on disk or not, torn at 512 bytes.
 func TestPowerCut(t *testing.T) {
-	cuts := cutsInCI
-	if n, err := strconv.Atoi(os.Getenv("TBHIST_CUTS")); err == nil {
-		cuts = n
-	}
+	cuts := cutsWanted()
 	for _, way := range []struct {
 		name   string
 		inject []string
@@ -55,46 +67,23 @@ func TestPowerCut(t *testing.T) {
 			path := filepath.Join(t.TempDir(), cutFile)
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(cleanEnv(), append(way.env, cutFolder+"="+filepath.Dir(path))...)
-			calls := record(t, path, cmd, way.inject...)
-			cutAll(t, path, calls, (cuts+3)/4)
+			calls, ok := record(t, filepath.Dir(path), cmd, way.inject...)
+			if !ok {
+				log, _ := os.ReadFile(path + ".log")
+				t.Fatalf("the writer gave up: %s", log)
+			}
+			cutAll(t, calls, (cuts+3)/4)
 		})
 	}
 }
 
 // cutAll tries so many power cuts at instants of the trace.
-func cutAll(t *testing.T, path string, calls []call, cuts int) {
-	seed := uint64(time.Now().UnixNano())
-	if s, err := strconv.ParseUint(os.Getenv("TBHIST_CUTS_SEED"), 10, 64); err == nil {
-		seed = s
-	}
-	rnd := rand.New(rand.NewPCG(seed, 0))
-	d, said := &disk{}, &cutSaid{kept: make(map[uint64]int), null: make(map[int]bool)}
-	cutPath := filepath.Join(t.TempDir(), cutFile)
+func cutAll(t *testing.T, calls []call, cuts int) {
+	said := &cutSaid{kept: make(map[uint64]int), null: make(map[int]bool)}
 	var total cutTotals
-	next := 0
-	for _, at := range cutInstants(rnd, calls, cuts) {
-		for ; next < at; next++ {
-			d.apply(&calls[next])
-			if calls[next].kind == callSaid {
-				said.line(t, string(calls[next].data))
-			}
-		}
-		image, exists := d.cut(rnd)
-		if err := os.RemoveAll(cutPath); err != nil {
-			t.Fatal(err)
-		}
-		if exists {
-			if err := os.WriteFile(cutPath, image, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := said.check(t, cutPath, &total); err != nil {
-			t.Errorf("power cut before call %d of %d, seed %d: %+v", at, len(calls), seed, err)
-			if kept := os.Getenv("TBHIST_CUTS_KEEP"); kept != "" {
-				_ = os.WriteFile(filepath.Join(kept, fmt.Sprintf("cut-%d-%d.db", seed, at)), image, 0o600)
-			}
-		}
-	}
+	cutEach(t, &folder{names: make(map[string]*disk), durable: make(map[string]*disk)}, calls, cuts, func(line string) {
+		said.line(t, line)
+	}, func(left string) error { return said.check(t, filepath.Join(left, cutFile), &total) })
 	syncs, failed := 0, 0
 	for i := range calls {
 		if calls[i].kind == callSynced {
@@ -108,21 +97,60 @@ func cutAll(t *testing.T, path string, calls []call, cuts int) {
 		cuts, len(calls), syncs, failed, total.seen, total.unseen)
 }
 
+// cutEach cuts the power at instants of the trace of a process that began with
+// the folder f: said hears what the process said before, and check looks at the
+// folder that is left.
+func cutEach(t *testing.T, f *folder, calls []call, cuts int, said func(line string), check func(left string) error) {
+	t.Helper()
+	seed := cutSeed()
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	left := filepath.Join(t.TempDir(), "left")
+	next := 0
+	for i, at := range cutInstants(rnd, calls, cuts) {
+		for ; next < at; next++ {
+			if err := f.apply(&calls[next]); err != nil {
+				t.Fatal(err)
+			}
+			if calls[next].kind == callSaid {
+				said(string(calls[next].data))
+			}
+		}
+		if kept := os.Getenv("TBHIST_CUTS_KEEP"); kept != "" {
+			left = filepath.Join(kept, fmt.Sprintf("cut-%d-%d-%d", seed, at, i))
+		}
+		f.leave(t, rnd, left)
+		if err := check(left); err != nil {
+			t.Errorf("power cut before call %d of %d, seed %d: %+v", at, len(calls), seed, err)
+		} else if err := os.RemoveAll(left); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // cutInstants chooses instants in order: half of them anywhere, half where most
-// is undecided, right before a sync has ended.
+// is undecided, right before a sync has ended, or where most was just promised,
+// right after something was said.
 func cutInstants(rnd *rand.Rand, calls []call, n int) []int {
-	var syncs []int
+	var syncs, names []int
 	for i := range calls {
-		if calls[i].kind == callSynced {
+		switch calls[i].kind {
+		case callSynced:
 			syncs = append(syncs, i)
+		case callRenamed, callSaid:
+			names = append(names, i+1)
+		case callNamed:
+			names = append(names, i)
 		}
 	}
 	at := make([]int, n)
 	for i := range at {
-		if i%2 == 0 || len(syncs) == 0 {
-			at[i] = rnd.IntN(len(calls) + 1)
-		} else {
+		switch {
+		case i%4 == 1 && len(syncs) > 0:
 			at[i] = syncs[rnd.IntN(len(syncs))]
+		case i%4 == 3 && len(names) > 0:
+			at[i] = names[rnd.IntN(len(names))]
+		default:
+			at[i] = rnd.IntN(len(calls) + 1)
 		}
 	}
 	slices.Sort(at)
@@ -287,7 +315,8 @@ func (s *cutSaid) checkUpdate(u *thing.Update, before uint64) error {
 	}
 	want := cutUpdate(data.N)
 	if u.Name != want.Name || !bytes.Equal(u.Data, want.Data) || !bytes.Equal(u.Doc, want.Doc) || u.TS != want.TS || u.Received != want.Received {
-		return fmt.Errorf("seq %d: update %d is not what was sent", u.Seq, data.N)
+		return fmt.Errorf("seq %d: update %d is not what was sent: %s, %.60q, %q, %v, %v; want %s, %.60q, %q, %v, %v", u.Seq, data.N,
+			u.Name, u.Data, u.Doc, u.TS, u.Received, want.Name, want.Data, want.Doc, want.TS, want.Received)
 	}
 	if n, seen := s.kept[u.Seq]; seen && n != data.N {
 		return fmt.Errorf("seq %d was seen with update %d and is update %d", u.Seq, n, data.N)

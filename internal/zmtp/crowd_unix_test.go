@@ -19,7 +19,8 @@ func TestRow14Crowd(t *testing.T) {
 	raiseFDs(t, 2*2*crowd+200)
 	for _, role := range listenerRoles {
 		t.Run(string(role), func(t *testing.T) {
-			tl := listen(t, ListenerOptions{Role: role}, serveRole(role, nil))
+			// No handshake ends for its time, however slow this machine is.
+			tl := listen(t, ListenerOptions{Role: role, Limits: Limits{Handshake: time.Hour}}, serveRole(role, nil))
 			good := shake(t, tl.addr, peerOf(role), 0)
 			check(good, role)
 			before := heapInUse()
@@ -50,13 +51,15 @@ func TestRow14Crowd(t *testing.T) {
 			if grown > 64<<20 {
 				t.Errorf("the heap grew by %d bytes", grown)
 			}
-			wait(t, "the silent are gone", func() bool { return tl.Conns() == 1+crowd })
-			if n := tl.count(refusedHandshakeLimit) + tl.count(refusedHandshake); n != crowd {
-				t.Errorf("%d silent peers were counted", n)
+			wait(t, "handshakes made room", func() bool {
+				return tl.count(refusedHandshakeLimit) >= crowd-DefaultLimits().MaxHandshakes
+			})
+			for _, nc := range silent {
+				_ = nc.Close()
 			}
-			if tl.count(refusedHandshakeLimit) < crowd-2*DefaultLimits().MaxHandshakes {
-				t.Errorf("only %d handshakes made room", tl.count(refusedHandshakeLimit))
-			}
+			wait(t, "the silent are gone, each counted once", func() bool {
+				return tl.Conns() == 1+crowd && tl.count(refusedHandshakeLimit)+tl.count(refusedHandshake) == crowd
+			})
 			check(good, role)
 			works(t, tl.addr, role)
 		})

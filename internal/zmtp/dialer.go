@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"time"
+
+	"tbhist/internal/backoff"
 )
 
 // The pauses between attempts where a Dialer says nothing else.
@@ -46,7 +47,7 @@ func (d *Dialer) Run(ctx context.Context, addr func(attempt int) (string, error)
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	lowest, highest := d.backoff()
+	retry := d.backoff()
 	for attempt := 0; ; attempt++ {
 		lasted, err := d.once(ctx, attempt, addr, use)
 		if ctx.Err() != nil {
@@ -56,19 +57,18 @@ func (d *Dialer) Run(ctx context.Context, addr func(attempt int) (string, error)
 		if errors.As(err, &permanent) {
 			return permanent.Err
 		}
-		if lasted > highest {
+		if lasted > retry.Highest {
 			attempt = 0
+			retry.Reset()
 		}
-		pause := pauseAfter(attempt, lowest, highest)
+		pause := retry.Next()
 		level := slog.LevelDebug
 		if attempt == 0 {
 			level = slog.LevelInfo
 		}
 		logger.Log(ctx, level, "connection lost, trying again", "role", string(d.Role), "err", err, "pause", pause)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
+		if err := backoff.Wait(ctx, pause); err != nil {
+			return err
 		}
 	}
 }
@@ -93,25 +93,13 @@ func (d *Dialer) once(ctx context.Context, attempt int, addr func(int) (string, 
 	return time.Since(start), err
 }
 
-func (d *Dialer) backoff() (lowest, highest time.Duration) {
-	lowest, highest = d.MinBackoff, d.MaxBackoff
+func (d *Dialer) backoff() backoff.Backoff {
+	lowest, highest := d.MinBackoff, d.MaxBackoff
 	if lowest <= 0 {
 		lowest = defaultMinBackoff
 	}
 	if highest <= 0 {
 		highest = defaultMaxBackoff
 	}
-	return lowest, max(lowest, highest)
-}
-
-// pauseAfter gives the pause after the failed attempt, half of it chance.
-func pauseAfter(attempt int, lowest, highest time.Duration) time.Duration {
-	pause := lowest
-	for range attempt {
-		if pause *= 2; pause >= highest {
-			pause = highest
-			break
-		}
-	}
-	return pause/2 + rand.N(pause/2+1)
+	return backoff.Backoff{Lowest: lowest, Highest: max(lowest, highest)}
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds every wait of a test; it is reached only when it fails.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // testListener is a running listener and what it reported.
 type testListener struct {
@@ -206,10 +206,20 @@ func dialRaw(t testing.TB, addr string) *raw {
 	}
 	r := &raw{t: t, Conn: nc, br: bufio.NewReader(nc)}
 	t.Cleanup(func() { _ = nc.Close() })
-	if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
 	return r
+}
+
+// Write has patience of its own: a peer may be there for the whole of a test.
+func (r *raw) Write(b []byte) (int, error) {
+	if err := r.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		return 0, err
+	}
+	return r.Conn.Write(b)
+}
+
+// await has patience with what is read next.
+func (r *raw) await() {
+	_ = r.SetReadDeadline(time.Now().Add(patience)) // reading fails as well, where it fails
 }
 
 // shake dials and does the handshake.
@@ -224,6 +234,7 @@ func shake(t testing.TB, addr, socketType string, minor byte) *raw {
 // shaken reads the other side's greeting and READY.
 func (r *raw) shaken() {
 	r.t.Helper()
+	r.await()
 	var g [64]byte
 	if _, err := io.ReadFull(r.br, g[:]); err != nil {
 		r.t.Fatalf("greeting: %v", err)
@@ -245,6 +256,7 @@ func (r *raw) send(b ...[]byte) {
 // frame reads one frame.
 func (r *raw) frame() (flags byte, body []byte) {
 	r.t.Helper()
+	r.await()
 	flags, body, err := readFrame(r.br)
 	if err != nil {
 		r.t.Fatalf("no frame: %v", err)
@@ -279,6 +291,7 @@ func readFrame(br *bufio.Reader) (flags byte, body []byte, err error) {
 // it still sends.
 func (r *raw) closed(what string) {
 	r.t.Helper()
+	r.await()
 	_, err := io.Copy(io.Discard, r.br)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		r.t.Fatalf("%s: the connection was not closed", what)

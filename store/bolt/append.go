@@ -271,6 +271,10 @@ func (db *DB) commit(ctx context.Context, batch bool, fn func(*bbolt.Tx) error) 
 			return nil
 		}
 		db.metrics.CommitErrors.Inc()
+		if errors.Is(err, errTooLarge) { // the next one may fit
+			db.log.Error("a batch of updates is not kept", "err", err)
+			return fmt.Errorf("%w: %w", store.ErrNotKept, err)
+		}
 		var noRoom *noRoomError
 		full := errors.As(err, &noRoom)
 		if errors.Is(err, berrors.ErrMaxSizeReached) {

@@ -18,6 +18,9 @@ type BackupInfo struct {
 	// Things and Updates are how many it holds.
 	Things  int
 	Updates uint64
+	// Lost is how many more the history was to hold that could not be read: it
+	// is damaged.
+	Lost uint64
 	// Bytes is the length of the stream.
 	Bytes int64
 }
@@ -28,6 +31,8 @@ var (
 	// ErrBackupOverrun: the history needed the room that the backup held back.
 	ErrBackupOverrun = errors.New("the history file became nearly full, and updates that the backup had not come to yet had to go: " +
 		"write it to somewhere faster, take it when less comes in, or raise --max-db")
+	// ErrBackupLost: a backup of a damaged history takes no other's place.
+	ErrBackupLost = errors.New("the history is damaged, and a backup from before may be whole: name another file for what is left of it")
 )
 
 // Backup writes a backup stream (docs/FORMAT.md) of the history to w while it
@@ -72,8 +77,11 @@ func (db *DB) Backup(ctx context.Context, w io.Writer, progress func(done, total
 		return BackupInfo{}, err
 	}
 	report(progress, c.total, c.total)
-	return BackupInfo{Epoch: db.epoch, Head: c.head, Things: c.things, Updates: c.copied, Bytes: out.bytes}, nil
+	return BackupInfo{Epoch: db.epoch, Head: c.head, Things: c.things, Updates: c.copied, Lost: lostOf(c.updates, c.copied), Bytes: out.bytes}, nil
 }
+
+// lostOf gives how many of the updates that are kept were not copied.
+func lostOf(kept, copied uint64) uint64 { return kept - min(kept, copied) }
 
 // Backup is that of DB.
 func (r *ReadOnly) Backup(ctx context.Context, w io.Writer, progress func(done, total int64)) (BackupInfo, error) {

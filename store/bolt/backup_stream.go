@@ -128,7 +128,22 @@ type streamReader struct {
 	chunks uint32
 	pairs  uint64
 	body   []byte
+	most   int64 // bytes that it may have
+	// buckets are those that there were a record of.
+	buckets map[string]bool
 }
+
+// Bounds on what a stream may claim. Whoever made it may have given its
+// checksums to anything.
+const (
+	// mostFactor times the bytes that a stream announces, and mostBeyond, is
+	// what it may have: what is announced is a rough guess, and leaves names
+	// and documentation URLs out.
+	mostFactor = 8
+	mostBeyond = 256 << 20
+	// mostBuckets bounds how many kinds of records there are.
+	mostBuckets = 64
+)
 
 // bad says what is wrong with the stream where it was read last.
 func (s *streamReader) bad(what string) error {
@@ -166,9 +181,9 @@ func (s *streamReader) begin() (h streamHead, err error) {
 	if err := migrations.Check(binary.BigEndian.Uint32(b[12:])); err != nil {
 		return h, err
 	}
-	return streamHead{
-		epoch: string(b[16:24]), head: binary.BigEndian.Uint64(b[24:]), about: int64(min(binary.BigEndian.Uint64(b[32:]), math.MaxInt64)),
-	}, nil
+	about := int64(min(binary.BigEndian.Uint64(b[32:]), math.MaxInt64))
+	s.most = mostFactor*min(about, math.MaxInt64/(2*mostFactor)) + mostBeyond
+	return streamHead{epoch: string(b[16:24]), head: binary.BigEndian.Uint64(b[24:]), about: about}, nil
 }
 
 // next reads a chunk and hands its pairs to put; end is set once it was the
@@ -181,6 +196,9 @@ func (s *streamReader) next(put func(bucket, key, value []byte) error) (end *str
 	size := binary.BigEndian.Uint32(header[8:])
 	if s.chunks++; binary.BigEndian.Uint32(header[:]) != s.chunks || size > chunkMost {
 		return nil, s.bad("a piece of it is missing or damaged")
+	}
+	if s.bytes+int64(size) > s.most {
+		return nil, s.bad("it goes on, far behind where it was to end")
 	}
 	if uint32(cap(s.body)) < size {
 		s.body = make([]byte, size)
@@ -204,6 +222,15 @@ func (s *streamReader) next(put func(bucket, key, value []byte) error) (end *str
 func (s *streamReader) each(put func(bucket, key, value []byte) error) error {
 	f := fields{b: s.body}
 	bucket := f.take(uint64(f.byte()))
+	if !s.buckets[string(bucket)] {
+		if len(s.buckets) == mostBuckets {
+			return s.bad("it has too many kinds of records")
+		}
+		if s.buckets == nil {
+			s.buckets = make(map[string]bool)
+		}
+		s.buckets[string(bucket)] = true
+	}
 	for len(f.b) > 0 && !f.bad {
 		k, v := f.uv(), f.uv()
 		key, value := f.take(k), f.take(v)

@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -24,10 +23,11 @@ const backupSuffix = ".tmp"
 // the first Open for serving gives it an epoch of its own. progress, unless
 // nil, is told how many bytes of the stream were read, of about how many.
 //
-// Errors: ErrBadBackup, a *migrations.NewerError, store.ErrLocked if somebody
-// has a history open at path, fs.ErrExist if somebody made one there meanwhile,
-// too little free space, the context's (which is looked at between two reads of
-// r), or what the system says. They leave what was at path as it was.
+// Errors: ErrBadBackup, ErrBackupLost if there is a file that may have more, a
+// *migrations.NewerError, store.ErrLocked if somebody has a history open at
+// path, fs.ErrExist if somebody made one there meanwhile, too little free space,
+// the context's (which is looked at between two reads of r), or what the system
+// says. They leave what was at path as it was.
 func WriteBackup(ctx context.Context, path string, r io.Reader, progress func(done, total int64)) (info BackupInfo, err error) {
 	if path, err = resolve(path); err != nil {
 		return info, err
@@ -64,8 +64,8 @@ func WriteBackup(ctx context.Context, path string, r io.Reader, progress func(do
 		}
 		report(progress, in.bytes, max(head.about, in.bytes))
 	}
-	copied := binary.BigEndian.AppendUint64(nil, uint64(time.Now().UnixMicro()))
-	if err := n.put(bucketMeta, keyCopy, copied); err != nil {
+	copied := copyMark(time.Now())
+	if err := n.put(copied.bucket, copied.key, copied.value); err != nil {
 		return info, err
 	}
 	if _, err := n.finish(); err != nil {
@@ -73,6 +73,10 @@ func WriteBackup(ctx context.Context, path string, r io.Reader, progress func(do
 	}
 	if err := wantBackup(n.path, head, totals); err != nil {
 		return info, err
+	}
+	lost := lostOf(totals.kept, totals.updates)
+	if there && lost > 0 {
+		return info, fmt.Errorf("%s of %s could not be read, and %s is left as it is: %w", grouped(lost), counted(totals.kept, "update"), path, ErrBackupLost)
 	}
 	failpoint.Hit("backup.swap")
 	if _, err := os.Stat(path); !there && !errors.Is(err, fs.ErrNotExist) {
@@ -83,7 +87,7 @@ func WriteBackup(ctx context.Context, path string, r io.Reader, progress func(do
 	}
 	report(progress, in.bytes, in.bytes)
 	return BackupInfo{
-		Epoch: head.epoch, Head: head.head, Things: int(totals.things), Updates: totals.updates, Bytes: in.bytes,
+		Epoch: head.epoch, Head: head.head, Things: int(totals.things), Updates: totals.updates, Lost: lost, Bytes: in.bytes,
 	}, nil
 }
 

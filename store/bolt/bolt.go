@@ -104,7 +104,9 @@ type DB struct {
 	rings []*ring // by Thing id; nil for an id without one
 	// dead are the ids of forgotten Things with what is known of them, nil for
 	// nothing: during a start alone.
-	dead    map[uint32]*grave
+	dead map[uint32]*grave
+	// mostIDs is how many ids such a file can have given: during a start alone.
+	mostIDs uint64
 	docs    docTable
 	segs    []*segment
 	records []*logRecord

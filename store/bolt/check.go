@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -203,6 +204,21 @@ func (s *sayings) WithAttrs([]slog.Attr) slog.Handler { return s }
 // WithGroup implements slog.Handler.
 func (s *sayings) WithGroup(string) slog.Handler { return s }
 
+// untilDone reads while its context goes on, so that a walk over very many
+// pages comes to its end soon.
+type untilDone struct {
+	ctx context.Context
+	r   io.ReaderAt
+}
+
+// ReadAt implements io.ReaderAt.
+func (u untilDone) ReadAt(b []byte, at int64) (int, error) {
+	if u.ctx.Err() != nil {
+		return 0, context.Cause(u.ctx)
+	}
+	return u.r.ReadAt(b, at)
+}
+
 // checkAll looks at every page, and at what the large buckets hold.
 func (c *check) checkAll() error {
 	assemble := make([]assembler, 0, len(c.trees))
@@ -224,6 +240,7 @@ func (c *check) checkAll() error {
 		assemble = append(assemble, assembler{c: c, bucket: t.name, handle: handle})
 		streams = append(streams, assemble[len(assemble)-1].feed)
 	}
+	c.pages.r = untilDone{c.ctx, c.pages.r}
 	s, err := takeSurvey(c.pages, true, func(tree int, _, _ []byte, _ uint64, es []element) {
 		if c.ctx.Err() != nil {
 			return

@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"hash/maphash"
 	"sort"
@@ -68,8 +67,10 @@ func (c *check) records(bucket []byte, handle func(key, raw []byte, size int, er
 func (c *check) checkSmall() {
 	c.checkMeta()
 	c.records(bucketLimits, func(key, raw []byte, _ int, err error) {
-		if err == nil && string(key) == string(keyLimits) && json.Unmarshal(raw, new(limits)) != nil {
-			err = damaged(bucketLimits, key, errEnvelope)
+		if err == nil && string(key) == string(keyLimits) {
+			if _, wrong := parseLimits(raw); wrong != nil {
+				err = damaged(bucketLimits, key, wrong)
+			}
 		}
 		if err == nil && string(key) == string(keyAged) {
 			f := fields{b: raw}

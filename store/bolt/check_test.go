@@ -59,15 +59,11 @@ func TestCheckSound(t *testing.T) {
 					t.Helper()
 					db.maintaining.Lock()
 					defer db.maintaining.Unlock()
-					wantSound(t, crashed(t, db), when)
+					wantSound(t, crashedHeld(t, db), when)
 				}
 				copied("after Append")
 				if round%2 == 0 {
-					db.maintaining.Lock()
-					if _, err := db.seal(); err != nil {
-						t.Fatal(err)
-					}
-					db.maintaining.Unlock()
+					sealOne(t, db)
 					copied("after a segment")
 				}
 				if round%3 == 2 {

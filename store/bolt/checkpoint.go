@@ -113,6 +113,11 @@ func (db *DB) checkpoint() (err error) {
 		); err != nil {
 			return err
 		}
+		if !db.maint.lostDirty { // nothing went meanwhile
+			if err := tx.Bucket(bucketMeta).Delete(keyLost); err != nil {
+				return err
+			}
+		}
 		failpoint.Hit("checkpoint.last")
 		return db.putLimits(tx)
 	})

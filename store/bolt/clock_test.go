@@ -203,9 +203,7 @@ func TestAgeAfterAWrongClock(t *testing.T) {
 				keeps := func(want int) {
 					t.Helper()
 					settle(l)
-					if err := l.db.ageOut(); err != nil {
-						t.Fatal(err)
-					}
+					upkeep(t, l.db, l.db.ageOut)
 					if got := l.db.State().Updates; got != uint64(want) {
 						t.Errorf("%d updates are kept, want %d", got, want)
 					}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"tbhist/internal/failpoint"
 	"tbhist/store"
@@ -17,10 +18,11 @@ type CompactInfo struct{ Before, After int64 }
 const compactSuffix = ".compact"
 
 // Compact writes what is kept of the history at path into a new file and puts
-// that in the place of the old one. Epoch and numbers stay. Nobody else may
-// have the history open. Whenever it is interrupted, the whole old file is
-// there, or the whole new one. progress, unless nil, is told how many bytes of
-// the old one were read, of how many.
+// that in the place of the old one. Epoch and numbers stay; but where the newest
+// commit may be gone, the next start gives it a new epoch. Nobody else may have
+// the history open. Whenever it is interrupted, the whole old file is there, or
+// the whole new one. progress, unless nil, is told how many bytes of the old one
+// were read, of how many.
 //
 // Errors: store.ErrLocked, store.ErrNotHistory, too little free space, damage
 // (a *store.CorruptionError: the old file is left as it is), the context's, or
@@ -48,6 +50,12 @@ func Compact(ctx context.Context, path string, progress func(done, total int64))
 		return info, err
 	}
 	defer c.end()
+	// Of a damaged meta page the new file has no trace.
+	if doubt, err := db.doubtEpoch(); err != nil {
+		return info, err
+	} else if doubt.spoiled {
+		c.pairs = append(c.pairs, copyMark(time.Now()))
+	}
 	if err := wantSpace(filepath.Dir(path), "compacting "+path, c.expected); err != nil {
 		return info, err
 	}

@@ -361,7 +361,7 @@ func (c *copying) readPairs(tx *bbolt.Tx) error {
 		}
 		if err := b.ForEach(func(k, v []byte) error {
 			switch {
-			case v == nil, bytes.Equal(k, keyHead):
+			case v == nil, bytes.Equal(k, keyHead), bytes.Equal(k, keyLost):
 			case bytes.Equal(name, bucketForgotten) && !c.dead(k): // forgotten since
 			default:
 				keep(name, k, v)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -29,6 +30,10 @@ type newFile struct {
 // syncs: more at once would keep a broker's commits on the same disk waiting.
 const newFileTx = 8 << 20
 
+// pairBytes is what a pair takes of memory until its transaction ends, roughly,
+// beside its bytes.
+const pairBytes = 64
+
 // makeFile makes the file at path, in the place of what an earlier run left
 // there.
 func makeFile(path string) (*newFile, error) {
@@ -46,7 +51,7 @@ func makeFile(path string) (*newFile, error) {
 	if n.file, err = openFileWith(path, &bbolt.Options{
 		Timeout: lockWait, FreelistType: bbolt.FreelistArrayType, PageSize: pageSize, NoSync: true,
 	}, inspectStart); err != nil {
-		return nil, errors.Join(err, os.Remove(path))
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), os.Remove(path))
 	}
 	n.file.bolt.AllocSize = newFileTx
 	if err := n.begin(); err != nil {
@@ -83,7 +88,7 @@ func (n *newFile) put(bucket, key, value []byte) error {
 	if err := n.in.Put(key, n.arena[at:len(n.arena):len(n.arena)]); err != nil {
 		return err
 	}
-	if n.pending += len(key) + len(value); n.pending < newFileTx {
+	if n.pending += len(key) + len(value) + pairBytes; n.pending < newFileTx {
 		return nil
 	}
 	if err := n.commit(); err != nil {
@@ -114,7 +119,7 @@ func (n *newFile) finish() (size int64, err error) {
 		return 0, err
 	}
 	if err := n.file.bolt.Sync(); err != nil {
-		return 0, err
+		return 0, fmt.Errorf("sync %s: %w", n.path, err)
 	}
 	err = n.file.close()
 	n.file = nil
@@ -141,11 +146,15 @@ func (n *newFile) moveTo(path string) error {
 	if err := os.Rename(n.path, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	if err := disk.SyncDir(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("%s has its new contents, but a power cut may still bring back what it had: %w", path, err)
+	}
+	return nil
 }
 
 // wantSpace refuses to begin a copy of so many bytes that there is no room for.
 func wantSpace(dir, what string, bytes int64) error {
+	bytes = min(bytes, math.MaxInt64/2)
 	need := bytes + bytes/3 + newFileTx // pages are not filled to their last byte
 	free, ok := disk.Free(dir)
 	if !ok || free >= need { // a full disk will tell

@@ -37,7 +37,7 @@ func TestCrashAfterReclaim(t *testing.T) {
 	if err := db.round(); err != nil {
 		t.Fatal(err)
 	}
-	again := openTest(t, crashed(t, db), limited)
+	again := openTest(t, crashedHeld(t, db), limited)
 	defer mustClose(t, again)
 	for i, d := range []*DB{db, again} {
 		page, err := d.Read(t.Context(), store.Query{Name: "a", After: 10}, func(*thing.Update) bool { return true })

@@ -187,6 +187,9 @@ func (m *mender) nameTrees() {
 		es, size = nil, pageHeader
 	}
 	for _, t := range trees {
+		if m.spoiled && t.name == string(bucketMeta) {
+			t.sequence = seqSpoiled
+		}
 		value := make([]byte, pageBucket, pageBucket+len(t.inline))
 		native.PutUint64(value, t.root)
 		native.PutUint64(value[8:], t.sequence)

@@ -52,15 +52,15 @@ func (f *file) inspect(how inspection, wait time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	}
-	if p.spoiled {
-		f.found = append(f.found, damaged([]byte("meta"), []byte("page"), errSpoiled))
+	if f.spoiled = p.spoiled; f.spoiled {
+		f.found = append(f.found, errMetaSpoiled)
 	}
 	if s.whole() {
 		return nil
 	}
 	if how != inspectReading && locksFirst { // or another may be writing to it
 		found, err := mendPages(f.os)
-		f.found, f.mended = append(f.found, found...), err == nil
+		f.found, f.mended = append(f.found, found...), err == nil && len(found) > 0
 		return err
 	}
 	f.found = append(f.found, s.said()...)
@@ -73,7 +73,9 @@ func (f *file) inspect(how inspection, wait time.Duration) error {
 	return nil
 }
 
-var errSpoiled = errors.New("one of the two is damaged: the newest commit may be gone")
+var errMetaSpoiled error = &store.CorruptionError{
+	Where: "meta pages", Err: errors.New("one of the two is damaged: the newest commit may be gone"),
+}
 
 // known tells whether the file is a history that is to be looked at; done that
 // it is a new one.

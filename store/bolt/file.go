@@ -31,6 +31,9 @@ type file struct {
 	found []error
 	// mended tells that a transaction of its own made pages whole.
 	mended bool
+	// spoiled tells that one of the two meta pages was damaged: the newest commit
+	// may be the one that it was of.
+	spoiled bool
 }
 
 // lockWait is how long opening waits for another process to let go.
@@ -271,9 +274,13 @@ func (db *DB) reopen(layoutHeld bool) error {
 		return err
 	}
 	db.setAside(f.found)
-	if f.synced != db.lastSynced && !(f.mended && f.synced == db.lastSynced+1) {
+	want := db.lastSynced
+	if f.mended {
+		want++
+	}
+	if f.synced != want {
 		_ = f.close()
-		return fmt.Errorf("%s: transaction %d found where %d was written last", db.path, f.synced, db.lastSynced)
+		return fmt.Errorf("%s: transaction %d found where %d was written last", db.path, f.synced, want)
 	}
 	db.file = f
 	if f.found != nil {

@@ -15,6 +15,3 @@ func lock(*os.File, bool) (bool, error) { return true, nil }
 
 // unlock: the lock goes with the descriptor.
 func unlock(*os.File) error { return nil }
-
-// syncDir: Windows syncs no directories.
-func syncDir(string) error { return nil }

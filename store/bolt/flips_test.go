@@ -63,7 +63,7 @@ const flipsNow = thing.Micros(1.8e15)
 
 func (f *flipsFile) options(t *testing.T, d *damageCount) Options {
 	return Options{
-		Rules: f.rules, MaxDB: MinMaxDB, TrustClock: true, Grace: time.Second, readBudget: 64 << 10,
+		Rules: f.rules, MaxDB: MinMaxDB, TrustClock: true, Grace: time.Minute, readBudget: 64 << 10,
 		Now: func() time.Time { return f.now.Time() }, Logger: slog.New(d),
 	}
 }

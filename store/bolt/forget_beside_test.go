@@ -183,7 +183,7 @@ func TestForgetTreeCrash(t *testing.T) {
 	}
 	// One transaction at a time, so that a copy has the pages of its state.
 	db.maintaining.Lock()
-	files := []string{crashed(t, db)}
+	files := []string{crashedHeld(t, db)}
 	done := make(chan error, 1)
 	go func() {
 		_, err := db.Forget(t.Context(), "tree", true, false)
@@ -198,7 +198,7 @@ func TestForgetTreeCrash(t *testing.T) {
 			forgotten = true
 		default:
 		}
-		files = append(files, crashed(t, db))
+		files = append(files, crashedHeld(t, db))
 	}
 	db.maintaining.Unlock()
 	if len(files) > 12 {

@@ -64,11 +64,12 @@ func (db *DB) loadForgotten(tx *bbolt.Tx) {
 			}
 			continue
 		}
-		db.dead[g.id] = &g
 		// Should it not be known how many ids were given, so many were.
-		for uint32(len(db.rings)) <= g.id {
-			db.rings = append(db.rings, nil)
+		if !db.admit(g.id) {
+			db.damage(damaged(bucketForgotten, k, errManyIDs))
+			continue
 		}
+		db.dead[g.id] = &g
 	}
 }
 

@@ -2,8 +2,10 @@ package bolt
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -82,7 +84,8 @@ func fuzzEntries(n int) []entry {
 	return es
 }
 
-// FuzzHead: a head is decoded or refused; its blocks lie in its range.
+// FuzzHead: a head is decoded or refused; its blocks lie in its range, and
+// what is decoded is what would be written.
 func FuzzHead(f *testing.F) {
 	s := emptySpan()
 	for _, e := range fuzzEntries(4) {
@@ -106,36 +109,74 @@ func FuzzHead(f *testing.F) {
 		if u.count < 0 || u.bytes < 0 {
 			t.Fatalf("%+v", u)
 		}
+		written := appendHead(nil, u, blocks)
+		again, blocks, err := decodeHead(written, first, nil)
+		if err != nil || !bytes.Equal(appendHead(nil, again, blocks), written) {
+			t.Fatalf("%+v became %+v, %v", u, again, err)
+		}
 	})
 }
 
-// FuzzChunk: a chunk of the index is decoded or refused.
+// FuzzChunk: a chunk of the index is decoded or refused; what is decoded is
+// what would be written.
 func FuzzChunk(f *testing.F) {
 	f.Add(appendChunk(nil, []chunkEntry{
 		{id: 3, first: 9, blocks: []uint32{0, 0, 2}, sizes: []uint32{5, 6, 7}}, {id: 70, first: 1, blocks: []uint32{1}, sizes: []uint32{90}},
 	}))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var e chunkEntry
-		_, _ = eachInChunk(raw, &e, nil, func(e *chunkEntry) bool {
+		var all []chunkEntry
+		_, err := eachInChunk(raw, &e, nil, func(e *chunkEntry) bool {
 			if e.count() == 0 || len(e.sizes) != len(e.blocks) || e.last() < e.first {
 				t.Fatalf("%+v", e)
 			}
+			all = append(all, chunkEntry{id: e.id, first: e.first, blocks: slices.Clone(e.blocks), sizes: slices.Clone(e.sizes)})
 			return true
 		})
+		if err == nil {
+			n := 0
+			_, err := eachInChunk(appendChunk(nil, all), &e, nil, func(e *chunkEntry) bool {
+				if was := &all[n]; e.id != was.id || e.first != was.first || !slices.Equal(e.blocks, was.blocks) || !slices.Equal(e.sizes, was.sizes) {
+					t.Fatalf("%+v became %+v", was, e)
+				}
+				n++
+				return true
+			})
+			if err != nil || n != len(all) {
+				t.Fatalf("%d Things, then %d, %v", len(all), n, err)
+			}
+		}
 		_, _ = eachInChunk(raw, &e, func(id uint32) bool { return id%2 == 0 }, func(*chunkEntry) bool { return true })
 	})
 }
 
-// FuzzRing: a Thing of a checkpoint is decoded or refused.
+// FuzzRing: a Thing of a checkpoint is decoded or refused; what is decoded, of
+// its losses too, is what would be written.
 func FuzzRing(f *testing.F) {
 	db := &DB{}
 	r := &ring{id: 5, name: "a", head: 9, latest: latest{seq: 90, received: 1.8e15, ts: 1.8e9, data: []byte("1"), doc: []byte(`"x"`)}}
 	r.fk.Store(3)
 	f.Add(db.appendRing(nil, r))
-	f.Fuzz(func(_ *testing.T, raw []byte) {
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		docs := [][]byte{[]byte(`"doc"`)}
+		encode := func(l loadedRing) []byte {
+			r := &ring{id: l.id}
+			l.into(r)
+			return db.appendRing(nil, r)
+		}
 		in := fields{b: raw}
-		for len(in.b) > 0 && !in.bad {
-			in.ring([][]byte{[]byte(`"doc"`)})
+		for len(in.b) > 0 {
+			l := in.ring(docs)
+			if in.bad {
+				break
+			}
+			l.bytes = min(l.bytes, math.MaxInt64)
+			written := encode(l)
+			f := fields{b: written}
+			again := f.ring(nil)
+			if f.bad || len(f.b) > 0 || !bytes.Equal(encode(again), written) {
+				t.Fatalf("%+v became %+v", l, again)
+			}
 		}
 	})
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"tbhist/store"
 	"tbhist/thing"
@@ -151,7 +150,7 @@ func says(what string) func(error) bool {
 
 // What a copy gets makes it another history.
 func TestImportIntoCopy(t *testing.T) {
-	db := openTest(t, filepath.Join(t.TempDir(), "history.db"), func(o *Options) { o.Grace = time.Second })
+	db := openTest(t, filepath.Join(t.TempDir(), "history.db"))
 	varied(t, db, 0, 5)
 	path := restored(t, backupOf(t, db, nil))
 	info, err := Import(t.Context(), path, ImportOptions{}, given(3, nil))

@@ -28,6 +28,7 @@ var (
 	keyCreated = []byte("created")
 	keyHead    = []byte("head")
 	keyIDs     = []byte("ids")
+	keyLost    = []byte("lost")
 	keyLimits  = []byte("limits")
 	keyAged    = []byte("aged")
 )

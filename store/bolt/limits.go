@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
 	"time"
 
@@ -31,11 +32,38 @@ func (r *reader) loadLimits(tx *bbolt.Tx) (*limits, error) {
 		// A new file has none; damaged ones are as good as none.
 		return &limits{}, nil //nolint:nilerr // said above
 	}
-	l := &limits{}
-	if json.Unmarshal(raw, l) != nil {
-		return &limits{}, nil
+	l, err := parseLimits(raw)
+	if err != nil {
+		return &limits{}, nil //nolint:nilerr // likewise
 	}
 	return l, nil
+}
+
+// parseLimits reads what putLimits wrote.
+func parseLimits(raw []byte) (*limits, error) {
+	l := &limits{}
+	if err := json.Unmarshal(raw, l); err != nil {
+		return nil, err
+	}
+	_, err := l.rules() // there may be two for one namespace
+	return l, err
+}
+
+// longestAgeUS is the longest age that a time.Duration holds: a longer one
+// would be some other, or none.
+const longestAgeUS = math.MaxInt64 / int64(time.Microsecond)
+
+// rules makes rules of them.
+func (l *limits) rules() (*store.Rules, error) {
+	var rules []store.Rule
+	for _, r := range l.Rules {
+		age := time.Duration(min(r.AgeUS, longestAgeUS)) * time.Microsecond
+		if r.AgeUS < 0 {
+			age = store.Unlimited
+		}
+		rules = append(rules, store.Rule{Prefix: r.Prefix, Limit: store.Limit{Count: r.Count, Age: age, Bytes: r.Bytes}})
+	}
+	return store.NewRules(rules)
 }
 
 // ageUS is an age as it is written: Unlimited is a nanosecond less than none,
@@ -95,15 +123,7 @@ func (db *DB) applyLimits(old *limits) error {
 
 // applyOld holds the limits that were in force up to head.
 func (db *DB) applyOld(old *limits) error {
-	var was []store.Rule
-	for _, r := range old.Rules {
-		age := time.Duration(r.AgeUS) * time.Microsecond
-		if r.AgeUS < 0 {
-			age = store.Unlimited
-		}
-		was = append(was, store.Rule{Prefix: r.Prefix, Limit: store.Limit{Count: r.Count, Age: age, Bytes: r.Bytes}})
-	}
-	rules, err := store.NewRules(was)
+	rules, err := old.rules()
 	if err != nil {
 		return err
 	}

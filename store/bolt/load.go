@@ -14,34 +14,64 @@ import (
 	"tbhist/thing"
 )
 
-func (db *DB) loadMeta(tx *bbolt.Tx) error {
+// spareIDs is how many ids a file may have given however small it is: damage
+// and compacting may have made it so.
+const spareIDs = 1 << 20
+
+// errManyIDs: a checksum fits, but this program did not write it.
+var errManyIDs = errors.New("more ids than such a file can have given")
+
+// admit makes room for an id that a checked record holds; ok is false for one
+// that cannot have been given, and would take all memory.
+func (db *DB) admit(id uint32) (ok bool) {
+	if uint64(id) >= db.mostIDs {
+		return false
+	}
+	for uint32(len(db.rings)) <= id {
+		db.rings = append(db.rings, nil)
+	}
+	return true
+}
+
+func (db *DB) loadMeta(tx *bbolt.Tx) {
 	meta := tx.Bucket(bucketMeta)
 	db.epoch = string(meta.Get(keyEpoch))
 	if created := meta.Get(keyCreated); len(created) == 8 {
 		db.created = time.UnixMicro(int64(binary.BigEndian.Uint64(created)))
 	}
-	if len(db.epoch) != 8 {
-		return damaged(bucketMeta, keyEpoch, errors.New("no epoch"))
+	if !validEpoch(meta.Get(keyEpoch)) { // of a file that is only read
+		db.damage(damaged(bucketMeta, keyEpoch, errEpoch))
+		db.epoch = unknownEpoch
 	}
+	db.maint.lostDirty = meta.Get(keyLost) != nil
 	if head, ok := openSealed(meta.Get(keyHead), 8); ok {
 		db.head = binary.BigEndian.Uint64(head)
 	} else {
 		db.damage(damaged(bucketMeta, keyHead, errors.New("checksum does not match")))
 	}
-	if ids, ok := openSealed(meta.Get(keyIDs), 8); ok {
+	// Each id has a name or is forgotten, which takes more than 8 bytes.
+	db.mostIDs = max(uint64(tx.Size())/8, spareIDs)
+	ids, ok := openSealed(meta.Get(keyIDs), 8)
+	switch {
+	case !ok:
+		db.damage(damaged(bucketMeta, keyIDs, errors.New("checksum does not match")))
+	case uint64(binary.BigEndian.Uint32(ids)) > db.mostIDs, uint64(binary.BigEndian.Uint32(ids[4:])) > db.mostIDs:
+		db.damage(damaged(bucketMeta, keyIDs, errManyIDs))
+	default:
 		// Ids are given once: one whose name is damaged stays taken.
 		db.rings = make([]*ring, binary.BigEndian.Uint32(ids))
 		db.docs.byID = make([][]byte, binary.BigEndian.Uint32(ids[4:]))
-	} else {
-		db.damage(damaged(bucketMeta, keyIDs, errors.New("checksum does not match")))
 	}
-	return nil
 }
 
 func (db *DB) loadDocs(tx *bbolt.Tx) {
 	eachNumbered(tx.Bucket(bucketDocs), func(id uint32, doc []byte, ok bool) {
 		if !ok {
 			db.damage(damaged(bucketDocs, idKey(id), errors.New("checksum does not match")))
+			return
+		}
+		if uint64(id) >= db.mostIDs {
+			db.damage(damaged(bucketDocs, idKey(id), errManyIDs))
 			return
 		}
 		for uint32(len(db.docs.byID)) <= id {
@@ -64,8 +94,9 @@ func (db *DB) loadNames(tx *bbolt.Tx) {
 			// them apart from everybody else's.
 			name = []byte("damaged.t" + strconv.Itoa(int(id)))
 		}
-		for uint32(len(db.rings)) <= id {
-			db.rings = append(db.rings, nil)
+		if !db.admit(id) {
+			db.damage(damaged(bucketThings, idKey(id), errManyIDs))
+			return
 		}
 		r := &ring{id: id, name: thing.Name(name)}
 		r.fk.Store(1)
@@ -178,6 +209,7 @@ func (db *DB) replaySegments(tx *bbolt.Tx, r *reader, from uint64) (holed bool) 
 // replay applies committed entries to the rings. holed tells that something
 // before them could not be read.
 func (db *DB) replay(es []entry, holed bool) {
+	said := false
 	for i := range es {
 		e := &es[i]
 		if db.isDead(e.id) {
@@ -185,6 +217,14 @@ func (db *DB) replay(es []entry, holed bool) {
 			continue
 		}
 		r := db.ringOf(e.id)
+		if r == nil {
+			if !said {
+				db.damage(damaged(bucketThings, idKey(e.id), errManyIDs))
+			}
+			said = true
+			db.head = max(db.head, e.seq)
+			continue
+		}
 		if e.thingSeq <= r.head {
 			continue
 		}
@@ -210,10 +250,11 @@ func (e *entry) update(name thing.Name, docs [][]byte) thing.Update {
 }
 
 // ringOf gives the ring of an id that a checked record holds; one whose
-// name is lost gets one that stands for it.
+// name is lost gets one that stands for it. It is nil for an id that cannot
+// have been given.
 func (db *DB) ringOf(id uint32) *ring {
-	for uint32(len(db.rings)) <= id {
-		db.rings = append(db.rings, nil)
+	if !db.admit(id) {
+		return nil
 	}
 	if db.rings[id] == nil {
 		r := &ring{id: id, name: thing.Name("damaged.t" + strconv.Itoa(int(id)))}

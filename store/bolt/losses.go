@@ -1,6 +1,10 @@
 package bolt
 
-import "math"
+import (
+	"math"
+
+	"go.etcd.io/bbolt"
+)
 
 // losses gathers updates whose bytes go from the file: of each Thing what
 // bounds them from above.
@@ -32,6 +36,16 @@ func (l lost) join(o lost) lost {
 		return o
 	}
 	return lost{max(l.thingSeq, o.thingSeq), max(l.seq, o.seq), max(l.received, o.received), max(l.ts, o.ts)}
+}
+
+// putLost writes down, with what takes their bytes, that the newest checkpoint
+// does not know of them: should the process end before the next one, a start
+// that finds nothing behind it would take them for none.
+func (db *DB) putLost(tx *bbolt.Tx, gone *losses) error {
+	if len(gone.lost) == 0 {
+		return nil
+	}
+	return tx.Bucket(bucketMeta).Put(keyLost, []byte{1})
 }
 
 // noteLost remembers them. Under mu.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"go.etcd.io/bbolt"
+
 	"tbhist/store"
 	"tbhist/thing"
 )
@@ -79,4 +81,72 @@ func (l *losses) byThing() map[uint32]lost {
 		m[id] = l.lost[i]
 	}
 	return m
+}
+
+// What goes between a checkpoint and the next one is known to be gone after a
+// crash between the two, though nothing came in since; and a checkpoint says it.
+func TestCrashBeforeLossesAreWritten(t *testing.T) {
+	limited := func(o *Options) { o.Rules = []store.Rule{{Limit: store.Limit{Count: 60}}} }
+	for _, how := range []string{"drop", "rewrite", "seal"} {
+		t.Run(how, func(t *testing.T) {
+			db := openTest(t, filepath.Join(t.TempDir(), "history.db"), limited)
+			defer mustClose(t, db)
+			db.maintaining.Lock()
+			defer db.maintaining.Unlock()
+			step := func() {
+				if _, err := db.seal(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			appendMany(t, db, 0, 50)
+			if how != "seal" {
+				step()
+			}
+			appendMany(t, db, 50, 110)
+			if err := db.checkpoint(); err != nil {
+				t.Fatal(err)
+			}
+			noted := func(path string) (marked bool) {
+				edit(t, path, func(tx *bbolt.Tx) error {
+					marked = tx.Bucket(bucketMeta).Get(keyLost) != nil
+					return nil
+				})
+				return marked
+			}
+			if noted(crashedHeld(t, db)) {
+				t.Error("the file says that something is gone that its checkpoint does not know")
+			}
+			segs := db.segments()
+			switch how {
+			case "drop":
+				if err := db.drop(segs[:1]); err != nil {
+					t.Fatal(err)
+				}
+			case "rewrite":
+				if err := db.rewrite(segs[:1]); err != nil {
+					t.Fatal(err)
+				}
+			case "seal":
+				step()
+			}
+			path := crashedHeld(t, db)
+			again := openTest(t, path, limited)
+			defer mustClose(t, again)
+			ro, err := OpenReadOnly(crashedHeld(t, db), Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = ro.Close() }()
+			for i, r := range []reads{db, again, ro} {
+				page, err := r.Read(t.Context(), store.Query{Name: "a", After: 10}, func(*thing.Update) bool { return true })
+				if err != nil || page.Count != 60 || page.Evicted < 160-60-5 {
+					t.Errorf("%d: %d updates, %d are evicted (exact %v), %v; want %d", i, page.Count, page.Evicted, page.EvictedExact, err, 160-60-5)
+				}
+			}
+			upkeep(t, again, again.round) // nothing came in
+			if noted(crashed(t, again)) {
+				t.Error("there is no checkpoint with what was lost")
+			}
+		})
+	}
 }

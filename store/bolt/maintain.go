@@ -72,14 +72,14 @@ func (db *DB) maintain() {
 				db.log.Error("background work on the history failed and is tried again", "err", err)
 			}
 		}
-		db.maintaining.Unlock()
-		if db.degraded.Load() != nil {
-			db.probe()
-		}
 		if err == nil {
 			db.failing.Store(nil)
 		} else if db.failing.Load() == nil {
 			db.failing.Store(&failure{since: time.Now(), err: err})
+		}
+		db.maintaining.Unlock()
+		if db.degraded.Load() != nil {
+			db.probe()
 		}
 		db.stuck.Store(err == nil && db.nearlyFull())
 		db.giveRoom()

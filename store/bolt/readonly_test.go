@@ -134,9 +134,7 @@ func TestReadOnly(t *testing.T) {
 			}
 			appendN(t, db, 0, 300)
 			check(crashed(t, db))
-			if _, err := db.seal(); err != nil {
-				t.Fatal(err)
-			}
+			sealOne(t, db)
 			appendN(t, db, 300, 50)
 			check(crashed(t, db))
 			mustClose(t, db)

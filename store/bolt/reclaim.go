@@ -210,7 +210,7 @@ func (db *DB) replace(segs []*segment, out *built, gone *losses) error {
 		if err := deleteSegments(tx, first, last); err != nil {
 			return err
 		}
-		if err := db.putAged(tx); err != nil {
+		if err := errors.Join(db.putAged(tx), db.putLost(tx, gone)); err != nil {
 			return err
 		}
 		return out.put(tx)

@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"tbhist/internal/disk"
 	"tbhist/migrations"
 	"tbhist/store"
 )
@@ -33,7 +34,7 @@ func (db *DB) recoverWith(limit func(old *limits) error) error {
 	db.setAside(f.found)
 	// Also of a file that is not new: the start that made it may have been
 	// killed before this.
-	if err := syncDir(filepath.Dir(db.path)); err != nil {
+	if err := disk.SyncDir(filepath.Dir(db.path)); err != nil {
 		return err
 	}
 	fresh := false
@@ -67,9 +68,7 @@ func (db *DB) load() (old *limits, err error) {
 	r := db.reader()
 	defer db.release(r)
 	err = db.file.view(func(tx *bbolt.Tx) (err error) {
-		if err := db.loadMeta(tx); err != nil {
-			return err
-		}
+		db.loadMeta(tx)
 		if old, err = r.loadLimits(tx); err != nil {
 			return err
 		}
@@ -151,9 +150,9 @@ func (db *DB) dropEmptyRings() {
 }
 
 // markUnsure marks the rings of which more may be gone than the checkpoint
-// knew: all of them, if anything came after it.
+// knew: all of them, if anything came after it, or went.
 func (db *DB) markUnsure() {
-	if db.maint.checkpointAt == db.head {
+	if db.maint.checkpointAt == db.head && !db.maint.lostDirty {
 		return
 	}
 	for _, r := range db.rings {

@@ -84,8 +84,40 @@ func spoil(bucket, key []byte) func(*bbolt.Tx) error {
 	}
 }
 
-// crashed gives the file as a crash would leave it now.
+// upkeep does a part of the background work, whose lock it takes.
+func upkeep(t *testing.T, db *DB, part func() error) {
+	t.Helper()
+	db.maintaining.Lock()
+	defer db.maintaining.Unlock()
+	if err := part(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sealOne makes one segment of the log.
+func sealOne(t *testing.T, db *DB) {
+	t.Helper()
+	upkeep(t, db, func() error {
+		more, err := db.seal()
+		if !more && err == nil {
+			err = errors.New("there is nothing to make a segment of")
+		}
+		return err
+	})
+}
+
+// crashed gives the file as a crash would leave it now. The background work
+// waits for the copy: of one made over several transactions a page may be of
+// each.
 func crashed(t *testing.T, db *DB) string {
+	t.Helper()
+	db.maintaining.Lock()
+	defer db.maintaining.Unlock()
+	return crashedHeld(t, db)
+}
+
+// crashedHeld is crashed for whoever keeps the background work waiting.
+func crashedHeld(t *testing.T, db *DB) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "crashed.db")
 	copyFile(t, db.path, to)
@@ -195,12 +227,12 @@ func TestDamagedLogRecord(t *testing.T) {
 		if _, err := db.Read(t.Context(), store.Query{Tree: true}, func(*thing.Update) bool { n++; return true }); err != nil || n != 210 {
 			t.Errorf("%d updates, %v; want all but two of 212", n, err)
 		}
-		if _, err := db.seal(); err != nil {
-			t.Fatal(err)
-		}
-		if err := db.rewrite(db.segments()); err != nil {
-			t.Fatal(err)
-		}
+		upkeep(t, db, func() error {
+			if _, err := db.seal(); err != nil {
+				return err
+			}
+			return db.rewrite(db.segments())
+		})
 		wantIndexed(t, db)
 	}
 	now = now.Add(3 * time.Hour)
@@ -290,7 +322,7 @@ func TestCrashAfterAgeEvicted(t *testing.T) {
 	if _, err := db.seal(); err != nil {
 		t.Fatal(err)
 	}
-	kept, path := db.State().Updates, crashed(t, db)
+	kept, path := db.State().Updates, crashedHeld(t, db)
 	db.maintaining.Unlock()
 	mustClose(t, db)
 
@@ -340,7 +372,7 @@ func TestCrashAfterBytesEvicted(t *testing.T) {
 		t.Fatal(err)
 	}
 	add(7)
-	kept, size, path := db.State().Updates, db.rings[0].bytes, crashed(t, db)
+	kept, size, path := db.State().Updates, db.rings[0].bytes, crashedHeld(t, db)
 	db.maintaining.Unlock()
 	mustClose(t, db)
 	db = openTest(t, path, byBytes)
@@ -379,7 +411,7 @@ func TestMaxDBOfEqualThings(t *testing.T) {
 // A file that the newest updates alone fill: the input is told, not held back
 // for ever, and Close waits for nobody.
 func TestFullOfNewest(t *testing.T) {
-	db := openTest(t, filepath.Join(t.TempDir(), "history.db"), func(o *Options) { o.MaxDB = MinMaxDB })
+	db := openTest(t, filepath.Join(t.TempDir(), "history.db"), refusing, func(o *Options) { o.MaxDB = MinMaxDB })
 	rnd := rand.NewChaCha8([32]byte{})
 	for n := 0; ; n++ {
 		var batch []thing.Update
@@ -437,18 +469,14 @@ func TestBudgetProgress(t *testing.T) {
 	since := thing.Micros(1e15)
 	for i := range 5 {
 		appendN(t, db, i*100, 100)
-		if _, err := db.seal(); err != nil {
-			t.Fatal(err)
-		}
+		sealOne(t, db)
 	}
 	for i := range 3 {
 		if _, err := db.Append(t.Context(), []thing.Update{update("late", i), update("later", i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := db.seal(); err != nil {
-		t.Fatal(err)
-	}
+	sealOne(t, db)
 	for name, q := range map[string]store.Query{
 		"late": {Name: "late"}, "tree": {Tree: true}, "since": {Tree: true, Since: &since}, "last": {Tree: true, Last: 2, Since: &since},
 	} {
@@ -506,6 +534,8 @@ func TestAgeLooksAtLittle(t *testing.T) {
 		o.Rules = []store.Rule{{Limit: store.Limit{Age: 1000 * time.Hour}}, {Prefix: "a", Limit: store.Limit{Age: time.Hour}}}
 	})
 	defer mustClose(t, db)
+	db.maintaining.Lock() // segments that it joins are read anew
+	defer db.maintaining.Unlock()
 	for i := range 4 {
 		for k := range 300 {
 			if _, err := db.Append(t.Context(), []thing.Update{recent("a", i*300+k), recent("b", i*300+k)}); err != nil {

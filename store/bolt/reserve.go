@@ -83,8 +83,15 @@ func (db *DB) makeRoom(tx *bbolt.Tx, pages int64) (left int64, cannot error) {
 	return left, cannot
 }
 
-// demandRoom is makeRoom for a batch, which does without the reserve.
+// errTooLarge refuses a batch that an empty file of MaxDB could not take.
+var errTooLarge = errors.New("one batch is larger than --max-db can ever hold")
+
+// demandRoom is makeRoom for a batch, which does without the reserve. For one
+// that never fits nothing is made ready, or all that is old would go in vain.
 func (db *DB) demandRoom(tx *bbolt.Tx, pages int64) error {
+	if pages+reservePages > (db.o.MaxDB-allocBytes)/pageSize {
+		return errTooLarge
+	}
 	db.space.wanted.Store(pages)
 	return db.spareReserve(tx, pages)
 }

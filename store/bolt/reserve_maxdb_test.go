@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"tbhist/store"
 	"tbhist/thing"
@@ -16,8 +15,8 @@ import (
 // reserve is there: what is given back by hand can all be used again.
 func TestReserveAtMaxDB(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.db")
-	small := func(o *Options) { o.MaxDB, o.Grace = MinMaxDB, 50*time.Millisecond }
-	db := openTest(t, path, small)
+	small := func(o *Options) { o.MaxDB = MinMaxDB }
+	db := openTest(t, path, small, refusing)
 	rnd := rand.New(rand.NewPCG(7, 7))
 	n := 0
 	newest := func() []thing.Update {

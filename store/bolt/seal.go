@@ -1,6 +1,8 @@
 package bolt
 
 import (
+	"errors"
+
 	"go.etcd.io/bbolt"
 
 	"tbhist/internal/failpoint"
@@ -61,7 +63,7 @@ func (db *DB) seal() (bool, error) {
 			return err
 		}
 		// What age evicted of these updates is not in the segment.
-		if err := db.putAged(tx); err != nil {
+		if err := errors.Join(db.putAged(tx), db.putLost(tx, &gone)); err != nil {
 			return err
 		}
 		failpoint.Hit("seal.commit")

@@ -217,7 +217,7 @@ func TestTurnAndKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.db")
 	var db *DB
 	open := func() {
-		db = openTest(t, path, func(o *Options) { o.Rules, o.MaxDB, o.Grace = rules, 512<<20, 10*time.Second })
+		db = openTest(t, path, func(o *Options) { o.Rules, o.MaxDB = rules, 512<<20 })
 	}
 	open()
 	n := 0
@@ -286,7 +286,7 @@ func TestTurnAndKill(t *testing.T) {
 		<-stopped
 		// The file as a kill leaves it.
 		db.writing.Lock()
-		killed := crashed(t, db)
+		killed := crashedHeld(t, db)
 		db.writing.Unlock()
 		if life%2 == 0 {
 			m.want(t, db, fmt.Sprintf("life %d", life))

@@ -94,11 +94,7 @@ func TestUsage(t *testing.T) {
 	check(db, "in a segment")
 	add(40)
 	check(db, "in both")
-	db.maintaining.Lock()
-	if _, err := db.seal(); err != nil {
-		t.Fatal(err)
-	}
-	db.maintaining.Unlock()
+	sealOne(t, db)
 	add(3)
 	check(db, "in two segments and the log")
 	mustClose(t, db)
