@@ -68,7 +68,7 @@ func (p *program) app() *urfave.App {
 Flags may stand anywhere, and may come from the environment instead: --broker
 from TBHIST_BROKER. (Only what tells forget what to delete may not.) Results go
 to stdout, all else to stderr. Exit code: 0 done, 1 failed, 2 wrong usage, 3
-incomplete under --strict, 130 interrupted.`,
+incomplete, 130 interrupted.`,
 		Commands: []*urfave.Command{
 			p.serveCommand(),
 			p.replayCommand(),

@@ -31,6 +31,7 @@ The copy is a history file: replay --from-db reads it where it is, and to
 restore it, put it in the place of the broker's own while that is stopped. The
 first start on it gives it an epoch of its own, so that clients can tell. A FILE
 that is there is replaced when the copy is whole, and stays as it is otherwise.
+Of a damaged history a new FILE gets what can be read; the exit code is 3 then.
 
 It is answered to programs on the broker's own machine, and to others with the
 token of serve --http-token.`,
@@ -58,7 +59,7 @@ func (p *program) dbBackup(c *urfave.Context, path string) error {
 			return err
 		}
 		p.noteBackup(c, path, &info)
-		return nil
+		return wantAll(path, &info)
 	}, func() string {
 		switch _, err := os.Stat(path); {
 		case path == "-":
@@ -107,7 +108,8 @@ func (p *program) backupTo(ctx context.Context, cl *client.Client, w *working) (
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	path := filepath.Join(dir, "tbhist.db")
-	if _, err := takeBackup(ctx, cl, path, w); err != nil {
+	taken, err := takeBackup(ctx, cl, path, w)
+	if err != nil {
 		if strings.Contains(err.Error(), dir) {
 			err = fmt.Errorf("%w; TMPDIR names another directory for temporary files", err)
 		}
@@ -129,13 +131,22 @@ func (p *program) backupTo(ctx context.Context, cl *client.Client, w *working) (
 		done += n
 		w.note(done, total)
 		if errors.Is(err, io.EOF) {
-			return nil
+			return wantAll("the backup", &taken)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
+}
+
+// wantAll tells what a backup lacks: who deletes older ones after a good one
+// must see it.
+func wantAll(what string, info *bolt.BackupInfo) error {
+	if info.Lost == 0 {
+		return nil
+	}
+	return &incompleteError{fmt.Sprintf("%s lacks %s that could not be read: the history is damaged, and an older backup may have them", what, updates(info.Lost))}
 }
 
 func (p *program) noteBackup(c *urfave.Context, path string, info *bolt.BackupInfo) {

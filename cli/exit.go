@@ -15,7 +15,7 @@ const (
 	exitDone        = 0
 	exitFailed      = 1
 	exitUsage       = 2
-	exitIncomplete  = 3   // the answer lacks what history no longer holds, under --strict
+	exitIncomplete  = 3   // the answer lacks what history no longer holds, under --strict; a backup, what is damaged
 	exitInterrupted = 130 // a command that would have ended by itself was interrupted
 )
 
@@ -29,8 +29,14 @@ func usagef(format string, args ...any) error {
 	return &usageError{msg: fmt.Sprintf(format, args...)}
 }
 
+// incompleteError ends a command that has done what can be done, which is not
+// all.
+type incompleteError struct{ msg string }
+
+func (e *incompleteError) Error() string { return e.msg }
+
 // errIncomplete ends a command under --strict whose answer is not complete.
-var errIncomplete = errors.New("the answer is incomplete: history no longer holds all of it")
+var errIncomplete = &incompleteError{"the answer is incomplete: history no longer holds all of it"}
 
 // errInterrupted ends a finite command on SIGINT or SIGTERM. It is not
 // printed: who interrupts knows.
@@ -45,6 +51,7 @@ func say(stderr io.Writer, format string, args ...any) {
 // report prints err for a human and gives the exit code that goes with it.
 func report(stderr io.Writer, err error) int {
 	var usage *usageError
+	var incomplete *incompleteError
 	switch {
 	case err == nil:
 		return exitDone
@@ -70,7 +77,7 @@ func report(stderr io.Writer, err error) int {
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.Is(err, errIncomplete):
+	case errors.As(err, &incomplete):
 		return exitIncomplete
 	}
 	return exitFailed

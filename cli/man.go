@@ -139,7 +139,7 @@ func manualExit(page *roff) {
 		{exitDone, "done; also what goes on for ever, when it is interrupted."},
 		{exitFailed, "failed: no broker there, no such Thing, refused, a broker that cannot start, a file that tbhist db check finds something wrong with."},
 		{exitUsage, "wrong usage, environment or configuration file."},
-		{exitIncomplete, "tbhist replay or db export with --strict: history no longer holds all of the answer."},
+		{exitIncomplete, "tbhist replay or db export with --strict: history no longer holds all of the answer. tbhist db backup: a damaged history could not be read as a whole, and the backup has the rest."},
 		{exitInterrupted, "a command that would have ended by itself was interrupted."},
 	} {
 		page.item(strconv.Itoa(code.code), "", code.text)

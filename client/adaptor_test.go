@@ -94,7 +94,7 @@ func (in *inputOf) client() *Client {
 	if err != nil {
 		in.t.Fatal(err)
 	}
-	c, err := New(Options{Broker: fmt.Sprintf("127.0.0.1:%d", a.Port-InputOffset)})
+	c, err := New(Options{Broker: fmt.Sprintf("127.0.0.1:%d", a.Port-InputOffset), DialTimeout: patience})
 	if err != nil {
 		in.t.Fatal(err)
 	}

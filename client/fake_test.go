@@ -203,7 +203,7 @@ func (f *fakeBroker) cut() {
 
 func (f *fakeBroker) client() *Client {
 	f.t.Helper()
-	c, err := New(Options{Broker: "127.0.0.1:" + strconv.Itoa(f.port)})
+	c, err := New(Options{Broker: "127.0.0.1:" + strconv.Itoa(f.port), DialTimeout: patience})
 	if err != nil {
 		f.t.Fatal(err)
 	}

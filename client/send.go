@@ -49,7 +49,7 @@ func (e *RefusedError) Error() string {
 var ErrNotSeen = errors.New("it was sent but did not come back on the live feed")
 
 // SendWait is how long Send waits for its message to come back.
-const SendWait = 3 * time.Second
+const SendWait = 10 * time.Second
 
 // largest is what Send takes at most; a broker may take less.
 const largest = 64 << 20

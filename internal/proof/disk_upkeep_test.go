@@ -165,6 +165,14 @@ func TestDiskUnreadableInBackup(t *testing.T) {
 	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("the older backup is not what it was: %v", err)
 	}
+	rest := filepath.Join(dir, "rest.db")
+	cmd = exec.Command(program, "db", "backup", rest, "--quiet", "--broker", b.url(feedPort))
+	cmd.Env = cleanEnv()
+	out, _ = cmd.CombinedOutput() // its state tells
+	if code := cmd.ProcessState.ExitCode(); code != 3 || !strings.HasPrefix(string(out), "tbhist: "+rest+" lacks ") {
+		t.Errorf("the backup of what is left ends with %d, and says\n%s", code, out)
+	}
+	runTbhist(t, dir, "db", "check", "rest.db")
 	b.command("things")
 	b.command("send", "all.a1", "1")
 	measured(t, "a history that cannot be read while a backup is taken: %s", strings.TrimPrefix(said, "tbhist: "))

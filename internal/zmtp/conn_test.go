@@ -357,6 +357,17 @@ func TestBudget(t *testing.T) {
 				r := shake(t, tl.addr, "PUB", 1)
 				go func() { r.send(frame[:size-100]) }()
 			}
+			// The good one begins when all others are stuck: where it is slow for a
+			// moment, it is never the one that has been so for the longest.
+			wanted := tl.o.Memory.bodies
+			if size < largeBuffer {
+				wanted = tl.o.Memory.buffers
+			}
+			wait(t, "all are stuck", func() bool {
+				wanted.mu.Lock()
+				defer wanted.mu.Unlock()
+				return len(wanted.held)+tl.count(refusedMemory) >= stuck
+			})
 			good := shake(t, tl.addr, "PUB", 1)
 			wait(t, "the stuck made room", func() bool {
 				good.send(frame)
