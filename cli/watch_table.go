@@ -68,6 +68,9 @@ func (w *watching) status(things int) string {
 	if things == 1 {
 		counted = "1 Thing"
 	}
+	if s.NoRoom > 0 {
+		counted += " (" + updates(s.NoRoom) + " had no room in memory)"
+	}
 	switch {
 	case !s.Connected && s.Err != nil:
 		why := strings.Map(func(r rune) rune {

@@ -47,7 +47,7 @@ type Options struct {
 	// MaxDirectory bounds the memory that a Directory takes, in bytes, by a
 	// rough estimate: a broker that is broken, or none, may make up Things
 	// without end. What there is no room for is not taken in, and counted in
-	// DirectoryState.NoRoom. 0 is 1 GiB.
+	// DirectoryState.NoRoom. It bounds a snapshot of Feed, too. 0 is 1 GiB.
 	MaxDirectory int64
 	// Token is the one of tbhist serve --http-token: what Forget, Stats and
 	// Backup need to be answered by a broker on another machine. It is sent

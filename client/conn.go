@@ -17,7 +17,7 @@ import (
 func limits() zmtp.Limits {
 	l := zmtp.DefaultLimits()
 	l.MaxFrame = 128 << 20
-	l.MaxMessage = l.MaxFrame + 1<<20
+	l.MaxMessage = l.MaxFrame + 2<<20
 	l.MaxBuffered = 512 << 20
 	l.MaxParts = 16
 	return l

@@ -55,7 +55,8 @@ type DirectoryState struct {
 	Connected bool
 	Since     time.Time
 	// Complete tells that a whole snapshot has come over this connection:
-	// nothing is older than what the broker has.
+	// nothing is older than what the broker has, and nothing is missing but
+	// what NoRoom and Skipped count.
 	Complete bool
 	// Broker is tcp://HOST:PORT of the broker connected to, or to which it
 	// was last; "" before.
@@ -80,8 +81,8 @@ type DirectoryState struct {
 	// object, no data, a bad name or a bad time.
 	Skipped uint64
 	// NoRoom counts the updates, and entries of snapshots, that would have
-	// made the directory larger than Options.MaxDirectory: those Things are
-	// missing, or are as they were.
+	// made the directory larger than Options.MaxDirectory: those Things have
+	// no data in it. Subscriptions are called all the same.
 	NoRoom uint64
 	// Overtaken counts the updates that the broker left out because this
 	// connection was read too slowly. A snapshot makes the directory whole

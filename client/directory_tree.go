@@ -25,6 +25,9 @@ const nodeBytes = 384
 // parts that nothing is known of makes as many nodes.
 func (d *Directory) fits(u *Update) bool {
 	more := int64(len(u.Name) + u.Size())
+	if n := d.nodes[u.Name]; n != nil && !wire.Truthy(u.Doc) {
+		more += int64(len(n.latest.Doc) - len(u.Doc)) // it stays in force
+	}
 	at, ok := u.Name, true
 	for ; ok && d.nodes[at] == nil; at, ok = at.Parent() {
 		more += nodeBytes
@@ -67,6 +70,25 @@ func (d *Directory) set(n *node, u *Update) {
 	n.known, n.latest = true, *u
 	n.latest.Doc = doc
 	d.bytes += n.bytes()
+}
+
+// unset forgets the data of a node; d.mu is held.
+func (d *Directory) unset(n *node) {
+	if n.known {
+		d.bytes -= n.bytes()
+	}
+	n.known, n.latest = false, Update{}
+}
+
+// nearest gives the node of a name, or else the next above it that there is;
+// nil for none. d.mu is held.
+func (d *Directory) nearest(name thing.Name) *node {
+	for ok := true; ok; name, ok = name.Parent() {
+		if n := d.nodes[name]; n != nil {
+			return n
+		}
+	}
+	return nil
 }
 
 // prune removes a node that says nothing any more, and those above it of

@@ -46,7 +46,9 @@ func newFake(t *testing.T, answer func(r *wire.Request) [][]byte) *fakeBroker {
 		role  zmtp.Role
 		serve func(context.Context, *zmtp.Conn)
 	}{{zmtp.Pub, f.serveFeed}, {zmtp.Sub, f.serveInput}, {zmtp.Router, f.serveHistory}} {
-		l := zmtp.NewListener(listeners[i], zmtp.ListenerOptions{Name: string(part.role), Role: part.role}, part.serve)
+		l := zmtp.NewListener(listeners[i], zmtp.ListenerOptions{
+			Name: string(part.role), Role: part.role, Limits: zmtp.Limits{MaxFrame: 2 << 20, MaxMessage: 3 << 20},
+		}, part.serve)
 		running.Go(func() {
 			if err := l.Run(ctx); err != nil {
 				t.Error(err)

@@ -30,8 +30,9 @@ type listening struct {
 // all while its Things are quiet, but a snapshot every 15 s.
 const originalAfter = 2 * time.Second
 
-// maxEarly bounds the bytes of what may come before the first heartbeat, which
-// a broker sends at once: behind one snapshot, if that is asked for.
+// maxEarly bounds the bytes of the updates that may come before the first
+// heartbeat, which a broker sends at once: behind one snapshot, if that is asked
+// for, which Options.MaxDirectory bounds.
 const maxEarly = 256 << 20
 
 func (l *listening) run(ctx context.Context) error {
@@ -85,7 +86,7 @@ func (l *listening) begin(ctx context.Context, f *feed) error {
 	asked := time.AfterFunc(originalAfter, snapshots)
 	defer asked.Stop()
 	var early []wire.Message
-	size := 0
+	size, listed := 0, int64(0)
 	for {
 		m, err := f.next(ctx)
 		if err != nil {
@@ -102,8 +103,14 @@ func (l *listening) begin(ctx context.Context, f *feed) error {
 		}
 		if m.Kind != wire.KindHeartbeat {
 			early = append(early, m)
-			if size += f.size + (1+len(m.Snapshot.Entries))*heldOverhead; size > l.client.maxEarly {
-				return f.nonsense("more than %d MiB, and no heartbeat", l.client.maxEarly>>20)
+			more := f.size + (1+len(m.Snapshot.Entries))*heldOverhead
+			if m.Kind == wire.KindSnapshot { // of many Things it is large
+				listed += int64(more)
+			} else {
+				size += more
+			}
+			if size > l.client.maxEarly || listed > l.client.o.MaxDirectory {
+				return f.nonsense("%d MiB, and no heartbeat", (int64(size)+listed)>>20)
 			}
 			continue
 		}

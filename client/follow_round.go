@@ -62,7 +62,11 @@ func (f *follower) ask(ctx context.Context, skipped skipReport) error {
 		case errors.Is(err, errStop) || ctx.Err() != nil || f.hold.ended() != nil:
 			return err
 		case errors.As(err, new(*NonsenseError)):
-			f.asked = nil
+			a := f.asked
+			f.asked = nil // from pos on, and so without what its pages have told
+			if err := f.gap(a.evicted-min(a.evicted, a.proven), false, nil); err != nil {
+				return err
+			}
 			return err
 		case errors.Is(err, errOlder):
 			if err := f.newEpoch(f.epoch); err != nil {

@@ -100,6 +100,20 @@ func TestHostileHistory(t *testing.T) {
 	}
 }
 
+// An honest cursor may be large: it has a number of each of very many Things.
+func TestLargeCursor(t *testing.T) {
+	f := newFake(t, func(r *wire.Request) [][]byte {
+		if r.Cursor != "" {
+			return replayPage(2, 2, 2, nil)
+		}
+		return replayPage(1, 1, 2, func(h *wire.PageHead) { h.Next = strings.Repeat("c", maxCursor) })
+	})
+	lines, err := collect(f.client().Replay(t.Context(), Query{Name: "shop", Last: 2}))
+	if err != nil || lines != 2 {
+		t.Errorf("%d updates, %v", lines, err)
+	}
+}
+
 // Pages with nothing in them end some time, though each has a cursor that was
 // never there before.
 func TestHostileEmptyPages(t *testing.T) {
@@ -221,7 +235,7 @@ func TestHostileNoHeartbeat(t *testing.T) {
 	})
 	defer publishing.Wait()
 	for _, err := range cl.Feed(t.Context(), FeedQuery{}) {
-		isNonsense(t, "no heartbeat", err, "more than 1 MiB, and no heartbeat")
+		isNonsense(t, "no heartbeat", err, "1 MiB, and no heartbeat")
 	}
 }
 
@@ -278,6 +292,27 @@ func TestHostileDirectory(t *testing.T) {
 	}
 	if _, data, _ := d.Thing("shop.door").Data(); string(data) != "2" {
 		t.Errorf("what was known is %s", data)
+	}
+	// A datum that there is no room for leaves no older one behind, and is
+	// told to who listens.
+	called := make(chan ThingEvent, 1)
+	if _, err := d.Thing("shop").Subscribe(func(e ThingEvent) { called <- e }, WithTree()); err != nil {
+		t.Fatal(err)
+	}
+	u = Update{Name: "shop.door", Data: []byte(`"` + strings.Repeat("x", 2<<20) + `"`), Seq: 8, ThingSeq: 3, Received: 1}
+	f.say(1, wire.AppendUpdate(nil, &u), beat(9))
+	awaitState(t, d, func(s *DirectoryState) bool { return s.Seq == 9 })
+	if e := <-called; e.Update.Seq != 8 {
+		t.Errorf("called with update %d", e.Update.Seq)
+	}
+	if _, data, _ := d.Thing("shop.door").Data(); data != nil || d.State().NoRoom != s.NoRoom+1 {
+		t.Errorf("without room it is %.20s, %+v", data, d.State())
+	}
+	u = Update{Name: "shop.door", Data: []byte("3"), Seq: 10, ThingSeq: 4, Received: 1}
+	f.say(1, wire.AppendUpdate(nil, &u), beat(11))
+	awaitState(t, d, func(s *DirectoryState) bool { return s.Seq == 11 })
+	if _, data, _ := d.Thing("shop.door").Data(); string(data) != "3" {
+		t.Errorf("with room again it is %s", data)
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()

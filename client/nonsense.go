@@ -29,9 +29,12 @@ func (c *connection) nonsense(format string, args ...any) error {
 }
 
 const (
-	// maxCursor bounds a page's cursor, maxEpoch the name of a history, in
-	// bytes: both are kept, and sent back.
-	maxCursor, maxEpoch = 16 << 10, 64
+	// maxCursor bounds a page's cursor, in bytes: with room for the rest of a
+	// request it is as large as a broker takes back. Where the last updates of
+	// each Thing are asked for, it has a number of each.
+	maxCursor = 1532 << 10
+	// maxEpoch bounds the name of a history, in bytes.
+	maxEpoch = 64
 	// maxPage bounds a page of more than one line: lines with what is added
 	// on request may be longer than those that a broker counts.
 	maxPage = 8 * pageBytes

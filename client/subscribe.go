@@ -83,24 +83,27 @@ func (d *Directory) deliver(u *Update, snapshot bool) {
 		return
 	}
 	d.mu.Lock()
-	if !d.fits(u) {
+	var dropped *node
+	if d.fits(u) {
+		d.set(d.node(u.Name), u)
+	} else {
 		d.state.NoRoom++
-		d.mu.Unlock()
-		return
+		if dropped = d.nodes[u.Name]; dropped != nil {
+			d.unset(dropped) // rather nothing than what is no longer so
+		}
 	}
-	n := d.node(u.Name)
-	d.set(n, u)
 	if u.Seq > d.state.Seq && !snapshot {
 		d.state.Seq = u.Seq
 	}
 	d.called = d.called[:0]
-	for at := n; at != nil; at = at.parent {
+	for at := d.nearest(u.Name); at != nil; at = at.parent {
 		for _, s := range at.subscriptions {
-			if (at == n || s.tree) && (!snapshot || s.snapshots) {
+			if (at.name == u.Name || s.tree) && (!snapshot || s.snapshots) {
 				d.called = append(d.called, s)
 			}
 		}
 	}
+	d.prune(dropped)
 	d.mu.Unlock()
 	for i, s := range d.called {
 		d.called[i] = nil

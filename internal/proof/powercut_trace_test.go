@@ -119,7 +119,9 @@ func readTrace(trace, folder string) ([]call, error) {
 		line := lines.Text()
 		m := traceLine.FindStringSubmatch(line)
 		if m == nil {
-			if strings.Contains(line, " +++ ") {
+			// The end of a thread, also in the middle of a call of which strace
+			// could no longer see which it was: nothing came of that.
+			if strings.Contains(line, " +++ ") || strings.Contains(line, " ???(") || strings.Contains(line, "<... ??? resumed>") {
 				continue
 			}
 			return nil, fmt.Errorf("not understood: %.200s", line)

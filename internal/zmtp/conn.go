@@ -103,12 +103,11 @@ func (c *Conn) Close() error {
 // that came first.
 func (c *Conn) Finish(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
-	defer stop()
 	err := c.finish()
-	_ = c.Close()
-	if ctx.Err() != nil {
-		return ctx.Err()
+	if !stop() {
+		err = ctx.Err()
 	}
+	_ = c.Close()
 	return err
 }
 

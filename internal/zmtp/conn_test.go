@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -311,20 +312,22 @@ func TestFinish(t *testing.T) {
 		t.Fatal(err)
 	}
 	body := make([]byte, 500_000)
-	go func() {
+	var writing sync.WaitGroup
+	writing.Go(func() {
 		if err := c.Write(AppendFrame(nil, body, false)); err != nil {
 			t.Error(err)
 		}
 		if err := c.Finish(deadlineContext(t)); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	b, err := io.ReadAll(far)
 	if err != nil || len(b) != len(body)+maxHeader {
 		t.Errorf("%d bytes arrived, %v", len(b), err)
 	}
 	_ = far.Close()
 	<-c.Context().Done()
+	writing.Wait()
 
 	d, _ := pipe(t, Pub, Limits{})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -75,7 +75,7 @@ func WriteBackup(ctx context.Context, path string, r io.Reader, progress func(do
 		return info, err
 	}
 	lost := lostOf(totals.kept, totals.updates)
-	if there && lost > 0 {
+	if there && lost > 0 && !isEmpty(path) {
 		return info, fmt.Errorf("%s of %s could not be read, and %s is left as it is: %w", grouped(lost), counted(totals.kept, "update"), path, ErrBackupLost)
 	}
 	failpoint.Hit("backup.swap")
@@ -89,6 +89,13 @@ func WriteBackup(ctx context.Context, path string, r io.Reader, progress func(do
 	return BackupInfo{
 		Epoch: head.epoch, Head: head.head, Things: int(totals.things), Updates: totals.updates, Lost: lost, Bytes: in.bytes,
 	}, nil
+}
+
+// isEmpty tells that nothing is in a file, as in one that was made to have a
+// name.
+func isEmpty(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Size() == 0
 }
 
 // lockReplaced refuses to replace what is no file, and a history that somebody

@@ -147,6 +147,14 @@ func (c *copying) begin(s *snapshot) error {
 	for _, p := range c.pairs {
 		c.expected += int64(len(p.key) + len(p.value))
 	}
+	for _, r := range c.rings {
+		if r != nil {
+			c.expected += int64(len(r.name))
+		}
+	}
+	for _, doc := range c.docs {
+		c.expected += int64(len(doc))
+	}
 	c.expected += c.parts.bytes
 	c.at, c.builtTo = c.logStart, c.logStart
 	cur := s.tx.Bucket(bucketLog).Cursor()

@@ -124,6 +124,9 @@ func NewEpoch(path string) (was, now string, err error) {
 			if err == nil {
 				was, now, err = newEpoch(tx)
 			}
+			if !validEpoch([]byte(was)) {
+				was = unknownEpoch
+			}
 			return err
 		})
 	})

@@ -271,6 +271,12 @@ func (db *DB) reopen(layoutHeld bool) error {
 	o.OpenFile = db.openAgain
 	f, err := openFileWith(db.path, o, how)
 	if err != nil {
+		// Pages may have been mended before it failed, by a transaction that
+		// nobody knows of: it is taken back, as one that failed, and mended anew.
+		db.mending.look = true
+		if how == inspectAll {
+			db.suspect.Store(true)
+		}
 		return err
 	}
 	db.setAside(f.found)

@@ -50,6 +50,9 @@ func (db *DB) putLost(tx *bbolt.Tx, gone *losses) error {
 
 // noteLost remembers them. Under mu.
 func (db *DB) noteLost(gone *losses) {
+	if len(gone.lost) > 0 {
+		db.maint.lostDirty = true // as putLost has written
+	}
 	for i, l := range gone.lost {
 		if uint64(gone.ids[i]) >= uint64(len(db.rings)) || db.rings[gone.ids[i]] == nil {
 			continue // damage
@@ -59,7 +62,6 @@ func (db *DB) noteLost(gone *losses) {
 		if r.lost.thingSeq > r.unsure {
 			r.unsure = 0 // whatever it was lies below
 		}
-		db.maint.lostDirty = true
 	}
 }
 
