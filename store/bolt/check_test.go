@@ -94,6 +94,7 @@ func TestCheckFormat1(t *testing.T) {
 
 // A file in use is not checked.
 func TestCheckLocked(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "history.db")
 	db := openTest(t, path)
 	defer mustClose(t, db)

@@ -117,6 +117,7 @@ func TestCompactSegments(t *testing.T) {
 
 // What ends early leaves the file as it was, and nothing beside it.
 func TestCompactRefuses(t *testing.T) {
+	t.Parallel()
 	path := turning(t)
 	unchanged := func(what string, err, want error) {
 		t.Helper()
@@ -199,6 +200,7 @@ func TestOpenCurrent(t *testing.T) {
 }
 
 func TestNewEpoch(t *testing.T) {
+	t.Parallel()
 	path := turning(t)
 	db := openTest(t, path)
 	was := db.epoch

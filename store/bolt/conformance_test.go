@@ -46,6 +46,7 @@ func (e *engine) Maintain(t *testing.T) {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T, o storetest.Options) storetest.Engine {
 		return openEngine(t, o.Dir, o)
 	})

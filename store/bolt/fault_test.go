@@ -241,6 +241,7 @@ func TestFileAwayWhileLogIsFull(t *testing.T) {
 }
 
 func TestLocked(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "history.db")
 	db := openTest(t, path)
 	defer func() { _ = db.Close() }()

@@ -296,6 +296,7 @@ func (f *flipsFile) known(t *testing.T, u *thing.Update, when string) {
 // alone. Whatever it answers was committed; what is gone was on a damaged page,
 // and is reported. It takes updates as before.
 func TestFlips(t *testing.T) {
+	t.Parallel()
 	rounds, seed := flipsRounds, uint64(flipsSeed)
 	if s := os.Getenv("TBHIST_FLIPS"); s != "" {
 		n, err := strconv.Atoi(s)

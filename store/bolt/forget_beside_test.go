@@ -117,6 +117,7 @@ func TestForgetWhileRead(t *testing.T) {
 // The space of forgotten Things is given back, segments and log alike, and
 // what is known of the old ones is bounded.
 func TestForgetGivesSpaceBack(t *testing.T) {
+	t.Parallel()
 	db := openTest(t, filepath.Join(t.TempDir(), "history.db"))
 	defer func() { mustClose(t, db) }()
 	for i := range 40 {

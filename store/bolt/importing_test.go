@@ -95,6 +95,7 @@ func TestImport(t *testing.T) {
 
 // What ends an import leaves what came before it.
 func TestImportEnds(t *testing.T) {
+	t.Parallel()
 	broken := errors.New("line 12: not an update")
 	for what, c := range map[string]struct {
 		updates iter.Seq2[thing.Update, error]

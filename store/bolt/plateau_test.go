@@ -46,6 +46,7 @@ func TestPlateauRests(t *testing.T) {
 // one and a half times what is in use plus 16 MiB, and what is in use follows
 // what is kept.
 func TestPlateau(t *testing.T) {
+	t.Parallel()
 	const things, ring, turns = 500, 200, 10
 	db := openTest(t, filepath.Join(t.TempDir(), "history.db"), func(o *Options) {
 		o.Rules = []store.Rule{{Limit: store.Limit{Count: ring}}}

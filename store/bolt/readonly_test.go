@@ -94,6 +94,7 @@ func sum(t *testing.T, path string) string {
 // file changes: of one that was closed, and of what a crash leaves before and
 // after the log became a segment.
 func TestReadOnly(t *testing.T) {
+	t.Parallel()
 	for name, rules := range map[string][]store.Rule{
 		"everything": nil,
 		"count":      {{Limit: store.Limit{Count: 3}}},
@@ -146,6 +147,7 @@ func TestReadOnly(t *testing.T) {
 // A file that a broker has open is not read, nor opened by a broker while it
 // is read.
 func TestReadOnlyLocks(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "history.db")
 	db := openTest(t, path)
 	if _, err := OpenReadOnly(path, Options{}); !errors.Is(err, store.ErrLocked) {
@@ -216,6 +218,7 @@ func TestReadOnlyRefuses(t *testing.T) {
 
 // A file that was cut off is an error, and no end of the process.
 func TestReadOnlyCutOff(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "history.db")
 	db := openTest(t, path)
 	appendN(t, db, 0, 2000)

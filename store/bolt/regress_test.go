@@ -140,6 +140,7 @@ func recent(name string, n int) thing.Update {
 
 // Limits move while a segment is written: its index stays true.
 func TestIndexWhileLimitsMove(t *testing.T) {
+	t.Parallel()
 	db := openTest(t, filepath.Join(t.TempDir(), "history.db"), func(o *Options) {
 		o.Rules = []store.Rule{{Limit: store.Limit{Count: 100}}}
 	})
@@ -384,6 +385,7 @@ func TestCrashAfterBytesEvicted(t *testing.T) {
 
 // Things that are alike make room for one another.
 func TestMaxDBOfEqualThings(t *testing.T) {
+	t.Parallel()
 	db := openTest(t, filepath.Join(t.TempDir(), "history.db"), func(o *Options) { o.MaxDB = MinMaxDB })
 	defer mustClose(t, db)
 	rnd := rand.NewChaCha8([32]byte{})
@@ -411,6 +413,7 @@ func TestMaxDBOfEqualThings(t *testing.T) {
 // A file that the newest updates alone fill: the input is told, not held back
 // for ever, and Close waits for nobody.
 func TestFullOfNewest(t *testing.T) {
+	t.Parallel()
 	db := openTest(t, filepath.Join(t.TempDir(), "history.db"), refusing, func(o *Options) { o.MaxDB = MinMaxDB })
 	rnd := rand.NewChaCha8([32]byte{})
 	for n := 0; ; n++ {

@@ -193,6 +193,7 @@ func (m *turned) want(t *testing.T, db *DB, when string) {
 // Rings of very different sizes turn, Things are forgotten, and the process is
 // killed again and again: each life holds exactly what the one before held.
 func TestTurnAndKill(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
